@@ -1,0 +1,317 @@
+"""The command line. Each command opens a project, calls the library and shows what came of it.
+
+What belongs here: arguments, environment for child processes, exit codes. What is shown is in
+``console``; what happens is in the packages below.
+"""
+
+import os
+import shutil
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from royalty_assets import __version__
+from royalty_assets.domain.windows import Cadence, Partition
+from royalty_assets.settings import Settings, SettingsError, load_project
+from royalty_assets.simulator.scenario import Scenario
+
+app = typer.Typer(
+    name="royalty-assets",
+    help="From what music services report to what rights holders are paid.\n\n"
+    "Start with `royalty-assets demo`, or with `royalty-assets init DIR` for files of your own.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console()
+complaints = Console(stderr=True)
+
+_DEFAULTS = Scenario(recordings=4_000)
+Home = Annotated[
+    Path,
+    typer.Option(envvar="ROYALTY_ASSETS_HOME", help="The project's folder.", show_default=True),
+]
+Directory = Annotated[Path, typer.Argument(help="The project's folder.")]
+Month = Annotated[str | None, typer.Option(help="One accounting period, as 2025-03.")]
+Events = Annotated[int, typer.Option(min=1, help="Plays to simulate, over all services.")]
+Hours = Annotated[int, typer.Option(min=1, max=24 * 28, help="Hours to simulate.")]
+Recordings = Annotated[int, typer.Option(min=10, help="Recordings in the simulated catalog.")]
+Seed = Annotated[int, typer.Option(help="The same seed is the same world.")]
+
+
+@contextmanager
+def _told_errors() -> Iterator[None]:
+    """Errors that a person can mend are shown as they are, without a traceback."""
+    from royalty_assets.orchestration.runner import AnotherRunError
+    from royalty_assets.pipeline.context import StageBlocked
+
+    try:
+        yield
+    except (SettingsError, AnotherRunError, StageBlocked) as error:
+        complaints.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def demo(
+    home: Home = Path("data"),
+    events: Events = _DEFAULTS.events,
+    hours: Hours = _DEFAULTS.hours,
+    recordings: Recordings = _DEFAULTS.recordings,
+    seed: Seed = _DEFAULTS.seed,
+) -> None:
+    """Simulate three services for a day and pay the month out.
+
+    Ends with the funnel from rows received to money paid, and whether all of it is accounted for.
+    Run it again and nothing changes; kill it and run it again, and the result is the same.
+    """
+    from royalty_assets.demo import (
+        SIMULATOR_URL_VARIABLE,
+        simulated_services,
+        write_demo_project,
+    )
+    from royalty_assets.orchestration.runner import only_run_of
+
+    scenario = Scenario(seed=seed, events=events, recordings=recordings, hours=hours)
+    with _told_errors(), only_run_of(home):
+        console.print(
+            f"[bold]royalty_assets[/] {__version__}: {events:,} plays by three simulated services "
+            f"over {hours} hours, {recordings:,} recordings; project in {home}",
+            soft_wrap=True,
+        )
+        write_demo_project(home, scenario)
+        with simulated_services(scenario) as url:
+            os.environ[SIMULATOR_URL_VARIABLE] = url
+            ok = _run_and_show(home, "From rows received to units matched")
+    console.print("\n`make ui` shows the same in Dagster, with the lineage of every number.")
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def run(directory: Directory = Path("data")) -> None:
+    """Run a project of your own: everything that its feeds have delivered.
+
+    The same assets as in the Dagster UI, without it. What is committed and unchanged is skipped.
+    """
+    from royalty_assets.orchestration.runner import only_run_of
+
+    with _told_errors():
+        load_project(directory)
+        with only_run_of(directory):
+            ok = _run_and_show(directory, "From rows received to units matched")
+    raise typer.Exit(0 if ok else 1)
+
+
+def _run_and_show(home: Path, title: str) -> bool:
+    import dagster as dg
+
+    from royalty_assets.console import StageProgress, show_report
+    from royalty_assets.definitions import build_defs
+    from royalty_assets.orchestration.runner import (
+        fail_orphaned_runs,
+        plan_run,
+        prepare_dagster_home,
+        run_project,
+    )
+    from royalty_assets.orchestration.session import PipelineSession
+    from royalty_assets.pipeline.funnel import make_funnel
+
+    settings = Settings(home=home)
+    project = load_project(home)
+    session = PipelineSession(settings, project, tells_unchanged=False)
+    prepare_dagster_home(settings.dagster_home)
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+    with warnings.catch_warnings(), dg.DagsterInstance.get() as instance:
+        warnings.simplefilter("ignore")
+        fail_orphaned_runs(instance, everyone=False)
+        definitions = build_defs(settings, project, session=session)
+        plans = plan_run(session)
+        with StageProgress(console, plans) as progress:
+            session.on_outcome = progress.listen
+            report = run_project(definitions, session, instance, plans)
+    funnel = make_funnel(session.context)
+    show_report(console, report, funnel, title)
+    session.close()
+    return funnel.is_accounted_for and not report.failures
+
+
+@app.command()
+def init(directory: Directory) -> None:
+    """Start a project of your own in a new or empty folder.
+
+    Then put catalog and report files into its catalog and inbox folders, and `run` it.
+    """
+    with _told_errors():
+        directory.mkdir(parents=True, exist_ok=True)
+        if (directory / "feeds.yaml").exists():
+            raise SettingsError(f"{directory} holds a project already")
+        with as_file(files("royalty_assets").joinpath("project_template")) as template:
+            shutil.copyfile(template / "feeds.yaml", directory / "feeds.yaml")
+            for folder in ("catalog", "inbox"):
+                (directory / folder).mkdir(exist_ok=True)
+                shutil.copyfile(template / f"{folder}_README.md", directory / folder / "README.md")
+    console.print(
+        f"A project is in {directory}:\n"
+        f"  feeds.yaml  what is delivered, by whom, and where\n"
+        f"  catalog/    put your recordings here (isrc, title, artist), and shares and rights\n"
+        f"  inbox/      put report files here\n"
+        f"Then: royalty-assets run {directory}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command("ledger-hash")
+def ledger_hash_command(home: Home = Path("data"), month: Month = None) -> None:
+    """Print one SHA-256 over the canonical ledger and payouts.
+
+    Equal money means equal hash, whatever the order, retries or machine.
+    """
+    from royalty_assets.orchestration.session import PipelineSession
+    from royalty_assets.pipeline.month import committed_months, ledger_hash
+
+    with _told_errors():
+        session = PipelineSession(Settings(home=home), load_project(home))
+        months = committed_months(session.context)
+        if month is not None:
+            months = [each for each in months if each.key == _month(month).key]
+        if not months:
+            raise SettingsError("no ledger is committed for that; run the project first")
+        typer.echo(ledger_hash(session.context, months))
+        session.close()
+
+
+def _month(text: str) -> Partition:
+    try:
+        return Partition.parse(Cadence.MONTHLY, f"{text}-01")
+    except ValueError:
+        raise SettingsError(f"{text!r} is not a month; write it as 2025-03") from None
+
+
+@app.command("dead-letters")
+def dead_letters(
+    home: Home = Path("data"),
+    feed: Annotated[str | None, typer.Option(help="Only this feed's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+) -> None:
+    """Show what was refused: how often by which rule, and rows with file, value and reason."""
+    from royalty_assets.orchestration.session import PipelineSession
+
+    with _told_errors():
+        session = PipelineSession(Settings(home=home), load_project(home))
+        registry = session.context.registry
+        rules = Table("feed", "stage", "rule", "rows", title="By rule", title_justify="left")
+        for name, stage, rule, number in registry.dead_letter_rules():
+            if feed in {None, name}:
+                rules.add_row(name, stage, rule, f"{number:,}")
+        rows = Table("where", "row", "rule", "value", "reason", title="Rows", title_justify="left")
+        for letter in registry.dead_letters(feed, limit=limit):
+            place = f"{letter['feed']} {letter['partition_key']} {letter['source'][-60:]}"
+            cells = [place, str(letter["row_number"]), letter["rule"], letter["value"], letter["reason"]]
+            rows.add_row(*(cell.replace("[", r"\[") for cell in cells))
+        console.print(rules, rows)
+        session.close()
+
+
+@app.command()
+def ui(
+    directory: Directory = Path("data"),
+    port: Annotated[int, typer.Option(help="Of the web page, on 127.0.0.1.")] = 3000,
+) -> None:
+    """Open a project in the Dagster UI, on 127.0.0.1.
+
+    For the demo's project the simulated services are started beside it, so that everything can
+    be materialised again.
+    """
+    import dagster as dg
+
+    from royalty_assets.demo import (
+        DEMO_MARK,
+        SIMULATOR_URL_VARIABLE,
+        read_scenario,
+        simulated_services,
+    )
+    from royalty_assets.orchestration.runner import fail_orphaned_runs, prepare_dagster_home
+
+    with _told_errors(), ExitStack() as stack:
+        load_project(directory)
+        if _is_taken(port):
+            raise SettingsError(f"port {port} is taken; choose another with --port")
+        settings = Settings(home=directory)
+        prepare_dagster_home(settings.dagster_home)
+        os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+        os.environ["ROYALTY_ASSETS_HOME"] = str(directory.resolve())
+        with dg.DagsterInstance.get() as instance:
+            orphans = fail_orphaned_runs(instance, everyone=True)
+        if orphans:
+            console.print(f"{orphans} runs of a process that ended were marked as failed.")
+        if DEMO_MARK in (directory / "feeds.yaml").read_text(encoding="utf-8"):
+            url = stack.enter_context(simulated_services(read_scenario(directory)))
+            os.environ[SIMULATOR_URL_VARIABLE] = url
+        console.print(f"Dagster UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+        command = [sys.executable, "-m", "dagster", "dev", "-m", "royalty_assets.definitions"]
+        status = os.spawnv(
+            os.P_WAIT, sys.executable, [*command, "-h", "127.0.0.1", "-p", str(port)]
+        )
+    raise typer.Exit(status)
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@app.command()
+def simulate(
+    port: Annotated[int, typer.Option(help="On 127.0.0.1; 0 for any that is free.")] = 8765,
+    events: Events = _DEFAULTS.events,
+    hours: Hours = _DEFAULTS.hours,
+    recordings: Recordings = _DEFAULTS.recordings,
+    seed: Seed = _DEFAULTS.seed,
+    faults: Annotated[
+        float, typer.Option(min=0, max=1, help="Chance of a fault per request; 0 for none.")
+    ] = 0.0,
+    until_stdin_closes: Annotated[
+        bool, typer.Option(help="End when standard input is closed, as by a parent's death.")
+    ] = False,
+) -> None:
+    """Serve the simulated services on 127.0.0.1 and print their URL."""
+    from threading import Event
+
+    from royalty_assets.simulator.faults import FaultPlan
+    from royalty_assets.simulator.server import SimulatedServices, serve
+
+    scenario = Scenario(seed=seed, events=events, recordings=recordings, hours=hours)
+    plan = FaultPlan.all(seed, faults) if faults else FaultPlan()
+    with serve(SimulatedServices(scenario, faults=plan), port) as url:
+        print(url, flush=True)
+        try:
+            if until_stdin_closes:
+                sys.stdin.read()
+            else:
+                Event().wait()
+        except KeyboardInterrupt:
+            pass
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,43 @@
+"""The one list of everything: a project's configuration → Dagster definitions.
+
+Dagster loads ``defs``; nothing is read before it is called.
+"""
+
+import dagster as dg
+
+from royalty_assets.domain.feeds import Project
+from royalty_assets.orchestration.assets import project_assets
+from royalty_assets.orchestration.partitions import feed_partitions, month_partitions
+from royalty_assets.orchestration.schedules import month_end_job, month_end_schedule
+from royalty_assets.orchestration.sensors import chain_job, delivery_sensor
+from royalty_assets.orchestration.session import PipelineSession
+from royalty_assets.settings import Settings, load_project
+
+
+def build_defs(
+    settings: Settings, project: Project | None = None, *, session: PipelineSession | None = None
+) -> dg.Definitions:
+    """Everything that a project consists of.
+
+    Args:
+        settings: where things are.
+        project: the configuration; read from the home's feeds.yaml if not given.
+        session: the resource that assets use; tests and the command line pass their own.
+    """
+    project = project or load_project(settings.home)
+    months = month_partitions(project)
+    return dg.Definitions(
+        assets=project_assets(project),
+        jobs=[*map(chain_job, project.feeds), month_end_job(project)],
+        sensors=[delivery_sensor(feed, feed_partitions(feed)) for feed in project.feeds],
+        schedules=[month_end_schedule(months)],
+        resources={"session": session or PipelineSession(settings, project)},
+        # A process per step would pay the imports again for each of them.
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The definitions of the project in ``ROYALTY_ASSETS_HOME``."""
+    return build_defs(Settings())

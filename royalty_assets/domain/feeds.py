@@ -1,0 +1,164 @@
+"""Feeds: what a DSP's telemetry or report series is, as configuration states it.
+
+A feed becomes a chain of assets (``raw``, ``validated``, ``matched``) and, where its usage shares
+a pool, a ``pool`` asset. Adding one is a few lines of YAML; how its dialect is spoken is in
+``sources``. Secrets are named here, never held: ``token_env`` is the name of a variable.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from royalty_assets.domain.usage import Amount, Currency, RecordKind
+from royalty_assets.domain.windows import Cadence, Partition, partitions_between
+
+
+def _utc_midnight(value: Any) -> Any:
+    """A bare date in YAML is its first instant, in UTC."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    return value
+
+
+FeedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+Instant = Annotated[datetime, BeforeValidator(_utc_midnight)]
+Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_.-]+|[^@\s]+@[^@\s]+)$")]
+
+
+class _Configured(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HttpSource(_Configured):
+    """A DSP's HTTP API.
+
+    Attributes:
+        dialect: ``cursor_json`` (pages of events), ``ndjson_files`` (gzip files of events per
+            hour), ``report_files`` (CSV/TSV reports).
+        url: of the folder that has ``deliveries``.
+        token_env: the environment variable that holds the bearer token, if one is needed.
+        requests_per_second, requests_at_once: how hard the API may be asked.
+        page_size: events asked for per page (``cursor_json``).
+        timeout_seconds: for connecting, and for each piece of an answer.
+        attempts: tries per request before the partition fails.
+    """
+
+    dialect: Literal["cursor_json", "ndjson_files", "report_files"]
+    url: str
+    token_env: str | None = None
+    requests_per_second: Annotated[float, Field(gt=0)] = 50
+    requests_at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    page_size: Annotated[int, Field(ge=1, le=100_000)] = 5_000
+    timeout_seconds: Annotated[float, Field(gt=0)] = 30
+    attempts: Annotated[int, Field(ge=1, le=20)] = 6
+
+
+class InboxSource(_Configured):
+    """A folder that report files are dropped into, relative to the project's home.
+
+    A file may hold several periods; each of its lines goes to the partition of its own date.
+    """
+
+    dialect: Literal["inbox"]
+    folder: str
+
+
+class FixedPool(_Configured):
+    """An amount that the feed's usage shares each month, as agreed beforehand."""
+
+    amount: Amount
+    currency: Currency
+
+
+class Feed(_Configured):
+    """One DSP's telemetry or report series."""
+
+    name: FeedName
+    description: str = ""
+    owner: Owner = "team:royalties"
+    records: RecordKind
+    cadence: Cadence
+    start: Instant
+    end: Instant | None = None
+    source: Annotated[HttpSource | InboxSource, Field(discriminator="dialect")]
+    pool_source: Annotated[HttpSource | InboxSource, Field(discriminator="dialect")] | None = None
+    pool: FixedPool | None = None
+    window_minutes: Annotated[int, Field(ge=1, le=60)] = 5
+    rejected_fraction_max: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.25")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError("end must be after start")
+        if self.records is RecordKind.POOLS:
+            raise ValueError("pools are a part of a feed: give it pool_source or pool")
+        if self.pool is not None and self.pool_source is not None:
+            raise ValueError("give either pool or pool_source, not both")
+        return self
+
+    @property
+    def has_pool(self) -> bool:
+        return self.pool is not None or self.pool_source is not None
+
+    @property
+    def window_length(self) -> timedelta:
+        """Events are cut into windows; a report's partition is one window."""
+        if self.records is RecordKind.PLAY_EVENTS:
+            return timedelta(minutes=self.window_minutes)
+        return timedelta(days=31)
+
+    def partitions(self, within: Partition, now: datetime) -> list[Partition]:
+        """The feed's partitions inside another that have ended by ``now``."""
+        start = max(within.window.start, self.cadence.floor(self.start))
+        end = min(within.window.end, self.end or within.window.end)
+        return [
+            partition
+            for partition in partitions_between(self.cadence, start, end)
+            if partition.window.end <= now
+        ]
+
+
+class CatalogConfig(_Configured):
+    """Where the master catalog is.
+
+    Attributes:
+        folder: of CSV files, relative to the project's home.
+        missing_shares: what a recording without any share row earns for whom: ``held`` keeps the
+            money until shares are given, ``simulated`` makes splits up (for trying things out).
+    """
+
+    folder: str = "catalog"
+    missing_shares: Literal["held", "simulated"] = "held"
+
+
+class Project(_Configured):
+    """A project's configuration, ``feeds.yaml``."""
+
+    catalog: CatalogConfig = CatalogConfig()
+    feeds: list[Feed]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [feed.name for feed in self.feeds]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"feed names must be unique; repeated: {', '.join(repeated)}")
+        if reserved := sorted({"catalog", "ledger", "payouts"}.intersection(names)):
+            raise ValueError(f"reserved as asset names: {', '.join(reserved)}")
+        return self
+
+    def feed(self, name: str) -> Feed:
+        """The feed with this name.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        return next(feed for feed in self.feeds if feed.name == name)
+
+    @property
+    def start(self) -> datetime:
+        """When the first feed starts."""
+        return min(feed.start for feed in self.feeds)

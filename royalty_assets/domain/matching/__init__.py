@@ -1,0 +1,10 @@
+"""Which recording was used: identifiers first, then names, else a question for a person.
+
+The vocabulary: a *usage identity* is compared with *candidates* that *blocking keys* bring up; a
+comparison has *scores*; a *decision* accepts one recording or states why none. Deciding depends
+on the identity and the catalog alone, never on row order, batch cut or what was decided before.
+"""
+
+from royalty_assets.domain.matching.cascade import DECISION_SCHEMA, MATCHER_VERSION, Matcher
+
+__all__ = ["DECISION_SCHEMA", "MATCHER_VERSION", "Matcher"]

@@ -1,0 +1,102 @@
+"""Titles and artist credits brought to a form in which equal things look equal.
+
+A title falls into a core, a version that tells one recording from another (a remix, a live
+take), and an edition that does not (a remaster, a radio edit). Featured artists are set aside.
+Nothing here decides whether two names mean the same recording; that is ``cascade``.
+"""
+
+import html
+import re
+from dataclasses import dataclass
+
+from anyascii import anyascii
+
+TITLE_LENGTH_MAX = 300
+"""Characters compared; what follows in a longer title is not looked at."""
+
+_VERSION_WORDS = frozenset(
+    "live remix mix instrumental karaoke acoustic sped slowed reverb nightcore demo cover acapella "
+    "cappella unplugged orchestral rework bootleg reprise session sessions dub vip extended "
+    "instrumentals remixed mashup medley rehearsal outtake piano stripped".split()
+)
+_EDITION_WORDS = frozenset(
+    "remaster remastered remastering edit version edition single album original radio deluxe bonus "
+    "track explicit clean mono stereo main anniversary master digital official audio video "
+    "recording the lyric lyrics music".split()
+)
+_EDITION_STARTS = ("from ", "from the ", "music from ", "theme from ")
+_FEATURING = re.compile(r"^(?:feat|ft|featuring|with)\b\.?\s*")
+_FEATURING_INLINE = re.compile(r"\s(?:feat|ft|featuring)\b\.?\s.*$")
+_SEGMENT = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]|\s[-~]\s([^-~(\[]+)")
+# What is left of a letter that went through a wrong encoding twice: it stands for one unknown
+# letter, and comparing it as three would count the damage as a difference.
+_ENCODING_DAMAGE = re.compile(r"(?:\N{REPLACEMENT CHARACTER}|ï¿½|ï¿$|ï$|ï¿(?=\s))+")
+_NOT_WORD = re.compile(r"[^a-z0-9]+")
+_YEAR = re.compile(r"(?:19|20)\d\d|\d+(?:st|nd|rd|th)")
+_CREDIT_SEPARATORS = re.compile(
+    r"\s*(?:[,;/&+|]|\bfeat\b\.?|\bft\b\.?|\bfeaturing\b|\bwith\b|\band\b|\bx\b|\bvs\b\.?)\s*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NormalTitle:
+    """A title's parts; each is lower-case ASCII words with single spaces.
+
+    Attributes:
+        core: what the song is called.
+        version: words that tell this recording from others of the song, sorted.
+        edition: words that name another issue of the same recording, sorted.
+        numbers: the digits in the core; "Part 1" is not "Part 2".
+    """
+
+    core: str
+    version: str
+    edition: str
+    numbers: str
+
+
+def _words(text: str) -> str:
+    return _NOT_WORD.sub(" ", text.replace("'", "")).strip()
+
+
+def _plain(text: str) -> str:
+    undamaged = _ENCODING_DAMAGE.sub("", html.unescape(text[:TITLE_LENGTH_MAX]))
+    return anyascii(undamaged).lower()
+
+
+def normalise_title(title: str) -> NormalTitle:
+    """Take a title apart. A title that is nothing but a bracket keeps it as its core."""
+    plain = _plain(title)
+    version: list[str] = []
+    edition: list[str] = []
+
+    def classify(segment: re.Match[str]) -> str:
+        text = next(group for group in segment.groups() if group is not None)
+        if _FEATURING.match(text.strip()):
+            return " "
+        words = _words(text).split()
+        if not words or segment.start() == 0:
+            return f" {text} "
+        if _VERSION_WORDS.intersection(words):
+            version.extend(w for w in words if w not in _EDITION_WORDS and not _YEAR.fullmatch(w))
+            return " "
+        if _EDITION_WORDS.intersection(words) - {"the"} or text.strip().startswith(_EDITION_STARTS):
+            edition.extend(words)
+            return " "
+        return f" {text} "
+
+    core = _SEGMENT.sub(classify, plain)
+    core = _words(_FEATURING_INLINE.sub("", core))
+    tail = core.rsplit(" ", 1)
+    if len(tail) == 2 and tail[1] in {"remix", "instrumental", "karaoke"}:
+        core = tail[0]
+        version.append(tail[1])
+    core = core or _words(plain)
+    numbers = " ".join(word for word in core.split() if word.isdigit())
+    return NormalTitle(core, " ".join(sorted(version)), " ".join(sorted(edition)), numbers)
+
+
+def normalise_credits(artist: str) -> list[str]:
+    """The credited artists, first one first."""
+    credits = [_words(credit) for credit in _CREDIT_SEPARATORS.split(_plain(artist))]
+    return [credit for credit in credits if credit]

@@ -1,0 +1,129 @@
+"""What Dagster is told of each partition: materialisation, metadata and checks.
+
+In a run over a range, Dagster itself would record everything at the step's end, so a crash after
+700 of 744 partitions would show none. Here each partition is logged as it commits, its checks
+with it. In a run of one partition the ordinary results are yielded, so that assets downstream in
+the same run go on.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+# There is no public name for what ties a check's result to a materialisation of a partition.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as CheckTarget,
+)
+
+from royalty_assets.domain.batches import Commit, Stage
+from royalty_assets.domain.feeds import Feed
+from royalty_assets.orchestration.metadata import commit_metadata
+from royalty_assets.orchestration.session import PipelineSession
+from royalty_assets.pipeline.checks import checks_of
+from royalty_assets.pipeline.context import Outcome
+
+FINDINGS_SHOWN_MAX = 20
+Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
+
+
+def report_outcomes(
+    context: dg.AssetExecutionContext,
+    session: PipelineSession,
+    key: dg.AssetKey,
+    feed: Feed | None,
+    stage: Stage,
+    outcomes: Iterable[Outcome],
+) -> Iterator[Result]:
+    """Tell Dagster of each outcome as it comes, and fail at the end if any could not commit.
+
+    Raises:
+        dagster.Failure: naming each partition that has no commit, and why.
+    """
+    name = feed.name if feed is not None else str(stage)
+    is_range = context.has_partition_key is False and context.has_partition_key_range
+    told_before = (
+        set()
+        if session.tells_unchanged or not is_range
+        else context.instance.get_materialized_partitions(key)
+    )
+    done: list[Outcome] = []
+    for outcome in outcomes:
+        session.on_outcome(name, stage, outcome)
+        done.append(outcome)
+        if outcome.commit is None:
+            context.log.error("%s %s: %s", name, outcome.partition_key, outcome.problem)
+        elif is_range and not outcome.changed and outcome.partition_key in told_before:
+            continue
+        elif is_range:
+            _log_partition(context, session, key, feed, stage, outcome.commit)
+        else:
+            yield dg.MaterializeResult(
+                asset_key=key, metadata=commit_metadata(session.context, outcome.commit)
+            )
+    if problems := [outcome for outcome in done if outcome.commit is None]:
+        raise dg.Failure(
+            description="\n".join(f"{o.partition_key}: {o.problem}" for o in problems),
+            allow_retries=False,
+        )
+    commits = [outcome.commit for outcome in done if outcome.commit is not None]
+    for check in checks_of(feed, stage):
+        findings = [
+            f"{commit.partition_key}: {finding}" if is_range else finding
+            for commit in commits
+            for finding in commit.checks.get(check, [])
+        ]
+        yield dg.AssetCheckResult(
+            asset_key=key, check_name=check, passed=not findings, metadata=_told(findings)
+        )
+
+
+def _log_partition(
+    context: dg.AssetExecutionContext,
+    session: PipelineSession,
+    key: dg.AssetKey,
+    feed: Feed | None,
+    stage: Stage,
+    commit: Commit,
+) -> None:
+    partition = commit.partition_key
+    metadata = commit_metadata(session.context, commit)
+    context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata))
+    target = _newest_materialisation(context.instance, key, partition)
+    for check in checks_of(feed, stage):
+        findings = commit.checks.get(check, [])
+        context.log_event(
+            dg.AssetCheckEvaluation(
+                asset_key=key,
+                check_name=check,
+                passed=not findings,
+                partition=partition,
+                blocking=True,
+                metadata=_told(findings),
+                target_materialization_data=target,
+            )
+        )
+
+
+def _newest_materialisation(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str
+) -> CheckTarget | None:
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition]), limit=1
+    ).records
+    if not records:
+        return None
+    newest = records[0]
+    return CheckTarget(
+        storage_id=newest.storage_id, run_id=newest.run_id, timestamp=newest.timestamp
+    )
+
+
+def _told(findings: list[str]) -> Mapping[str, Any]:
+    if not findings:
+        return {}
+    shown = "\n".join(f"- {finding}" for finding in findings[:FINDINGS_SHOWN_MAX])
+    return {
+        "findings": dg.MetadataValue.md(shown),
+        "number_of_findings": dg.MetadataValue.int(len(findings)),
+    }

@@ -1,0 +1,244 @@
+"""Running a project from the command line: the same assets, in this process, stage by stage.
+
+Runs go into the project's own Dagster instance, so the UI shows them like any others. A stage
+takes all of a feed's partitions as ranges. What fails is told; everything else goes on.
+"""
+
+import asyncio
+import fcntl
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from itertools import groupby
+from pathlib import Path
+
+import dagster as dg
+
+from royalty_assets.domain.batches import Stage
+from royalty_assets.domain.feeds import Feed, InboxSource
+from royalty_assets.domain.windows import Cadence, Partition, partitions_between
+from royalty_assets.orchestration.assets import (
+    CATALOG_KEY,
+    LEDGER_KEY,
+    PAYOUTS_KEY,
+    stage_key,
+)
+from royalty_assets.orchestration.session import PipelineSession
+from royalty_assets.pipeline.context import Outcome
+from royalty_assets.pipeline.ingest import open_source
+
+_LAUNCHED_BY = "royalty_assets/launched_by"
+_COMMAND_LINE = "command-line"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_UNFINISHED = [
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+class AnotherRunError(Exception):
+    """The project is being run already."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage of one feed (or of the whole project) over some partitions."""
+
+    name: str
+    stage: Stage
+    key: dg.AssetKey
+    partitions: tuple[Partition, ...]
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What came of running a project: each partition that could not commit, and each red one."""
+
+    plans: list[StagePlan]
+    outcomes: list[tuple[str, Stage, Outcome]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wanting, in words."""
+        told = list(self.failures)
+        for name, stage, outcome in self.outcomes:
+            place = f"{name}/{stage} {outcome.partition_key}"
+            if outcome.problem is not None:
+                told.append(f"{place}: {outcome.problem}")
+            elif outcome.commit is not None:
+                told += [
+                    f"{place}: {check}: {finding}"
+                    for check, findings in outcome.commit.checks.items()
+                    for finding in findings
+                ]
+        return told
+
+    @property
+    def changed(self) -> int:
+        """How many partitions have a new revision."""
+        return sum(outcome.changed for _, _, outcome in self.outcomes)
+
+
+def prepare_dagster_home(folder: Path) -> None:
+    """Make a folder that Dagster can keep its records in, with our settings for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "dagster.yaml"
+    if not target.exists():
+        with as_file(files("royalty_assets").joinpath("project_template/dagster.yaml")) as template:
+            shutil.copyfile(template, target)
+
+
+def fail_orphaned_runs(instance: dg.DagsterInstance, *, everyone: bool) -> int:
+    """Fail runs that a killed process left as started; they would hold their places for ever.
+
+    Args:
+        instance: where runs are on record.
+        everyone: also those that were not launched from the command line. Only right before the
+            daemon is started, when nothing else can be running.
+    """
+    tags = {} if everyone else {_LAUNCHED_BY: _COMMAND_LINE}
+    orphans = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED, tags=tags))
+    for run in orphans:
+        instance.report_run_failed(run, "Its process ended before the run did.")
+    return len(orphans)
+
+
+@contextmanager
+def only_run_of(home: Path) -> Iterator[None]:
+    """Hold the project for one process; the lock goes with the process, however it ends.
+
+    Raises:
+        AnotherRunError: if it is held.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AnotherRunError(
+                f"{home} is being run by another process; wait for it to end"
+            ) from None
+        yield
+
+
+def plan_run(session: PipelineSession) -> list[StagePlan]:
+    """What there is to do, stage by stage; unchanged partitions will find that out cheaply."""
+    project = session.project
+    plans = []
+    months: dict[str, Partition] = {}
+    for feed in project.feeds:
+        partitions = _partitions(session, feed)
+        for stage in (Stage.RAW, Stage.VALIDATED, Stage.MATCHED):
+            plans.append(StagePlan(feed.name, stage, stage_key(feed, stage), partitions))
+        own_months = {partition.month.key: partition.month for partition in partitions}
+        months |= own_months
+        if feed.has_pool:
+            key = stage_key(feed, Stage.POOL)
+            plans.append(StagePlan(feed.name, Stage.POOL, key, tuple(own_months.values())))
+    in_order = tuple(months[key] for key in sorted(months))
+    plans.append(StagePlan("all feeds", Stage.LEDGER, LEDGER_KEY, in_order))
+    plans.append(StagePlan("all feeds", Stage.PAYOUTS, PAYOUTS_KEY, in_order))
+    return plans
+
+
+def _partitions(session: PipelineSession, feed: Feed) -> tuple[Partition, ...]:
+    now = session.context.now()
+    if isinstance(feed.source, InboxSource):
+        keys = asyncio.run(_inbox_keys(session, feed))
+        return tuple(Partition.parse(feed.cadence, key) for key in keys)
+    end = min(feed.end or now, now)
+    starting = partitions_between(feed.cadence, feed.cadence.floor(feed.start), end)
+    return tuple(partition for partition in starting if partition.window.end <= now)
+
+
+async def _inbox_keys(session: PipelineSession, feed: Feed) -> list[str]:
+    async with open_source(session.context, feed, feed.source, feed.records) as source:
+        return [delivery.key for delivery in await source.deliveries("", 1_000_000)]
+
+
+def run_project(
+    definitions: dg.Definitions,
+    session: PipelineSession,
+    instance: dg.DagsterInstance,
+    plans: list[StagePlan],
+) -> RunReport:
+    """Take the catalog, then every plan in order."""
+    report = RunReport(plans)
+    told = session.on_outcome
+
+    def listen(name: str, stage: Stage, outcome: Outcome) -> None:
+        report.outcomes.append((name, stage, outcome))
+        told(name, stage, outcome)
+
+    session.on_outcome = listen
+    try:
+        report.failures += _execute(definitions, instance, CATALOG_KEY)
+        for plan in plans:
+            for first, last in _ranges(plan.partitions):
+                report.failures += _execute(
+                    definitions, instance, plan.key, first.key, last.key
+                )
+    finally:
+        session.on_outcome = told
+    return report
+
+
+def _execute(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    first: str | None = None,
+    last: str | None = None,
+) -> list[str]:
+    """Materialise one asset over a range; returns failures that no outcome tells of."""
+    tags = {_LAUNCHED_BY: _COMMAND_LINE}
+    if first != last:
+        tags |= {
+            "dagster/asset_partition_range_start": str(first),
+            "dagster/asset_partition_range_end": str(last),
+        }
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        asset_selection=[key],
+        partition_key=first if first == last else None,
+        tags=tags,
+        run_config=_QUIET,
+        raise_on_error=False,
+    )
+    errors = [
+        event.step_failure_data.error
+        for event in result.filter_events(lambda event: event.is_step_failure)
+    ]
+    # What an asset fails with on purpose has been told as an outcome already.
+    return [
+        f"{key.to_user_string()}: {error.message.strip()}"
+        for error in errors
+        if error is not None and error.cls_name != dg.Failure.__name__ and not error.cause
+        or error is not None and error.cause and error.cause.cls_name != dg.Failure.__name__
+    ]
+
+
+def _ranges(partitions: Sequence[Partition]) -> Iterator[tuple[Partition, Partition]]:
+    """First and last of each stretch without gaps."""
+    numbered = list(enumerate(sorted(partitions, key=lambda p: p.window.start)))
+
+    def stretch(item: tuple[int, Partition]) -> int:
+        number, partition = item
+        return _ordinal(partition) - number
+
+    for _, group in groupby(numbered, key=stretch):
+        members = [partition for _, partition in group]
+        yield members[0], members[-1]
+
+
+def _ordinal(partition: Partition) -> int:
+    """Consecutive partitions have consecutive numbers."""
+    start = partition.window.start
+    if partition.cadence is Cadence.MONTHLY:
+        return start.year * 12 + start.month
+    seconds = 3_600 if partition.cadence is Cadence.HOURLY else 86_400
+    return int(start.timestamp()) // seconds

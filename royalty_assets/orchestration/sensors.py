@@ -1,0 +1,142 @@
+"""Polling: one sensor per feed asks what has been delivered, and requests runs for it.
+
+A tick is one listing request under a time budget; downloading is the asset's work. The plan is a
+pure function of listing and cursor. A delivery is known by its content: the run key holds the
+version, so a re-sent hour runs again and an hour that is listed twice does not.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from royalty_assets.domain.batches import Stage
+from royalty_assets.domain.feeds import Feed
+from royalty_assets.orchestration.assets import CATALOG_KEY, stage_key
+from royalty_assets.orchestration.session import PipelineSession
+from royalty_assets.pipeline.ingest import open_source
+from royalty_assets.sources.payloads import Delivery, SourceError
+
+TICK_SECONDS_MAX = 30.0
+"""Well below the 60 s after which Dagster gives a tick up."""
+RUNS_PER_TICK_MAX = 12
+REMEMBERED_DELIVERIES = 96
+"""How many newest partitions are looked at again for late or corrected data."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollCursor:
+    """What has been requested.
+
+    Attributes:
+        settled: the key up to which nothing is asked for any more.
+        versions: key → version, for the newest partitions above ``settled``.
+    """
+
+    settled: str = ""
+    versions: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str | None) -> "PollCursor":
+        """The cursor in a sensor's stored text."""
+        if not text:
+            return cls()
+        content = json.loads(text)
+        return cls(content["settled"], tuple(sorted(content["versions"].items())))
+
+    def render(self) -> str:
+        """The text to store."""
+        return json.dumps({"settled": self.settled, "versions": dict(self.versions)})
+
+
+def plan_poll(
+    cursor: PollCursor, listed: Sequence[Delivery], partition_keys: frozenset[str]
+) -> tuple[list[Delivery], PollCursor]:
+    """Which deliveries to request now, oldest first, and the cursor after that.
+
+    Args:
+        cursor: what was requested before.
+        listed: what the source says it has, in any order.
+        partition_keys: those that the feed's asset has; what is outside is not for us.
+    """
+    known = dict(cursor.versions)
+    fresh = sorted(
+        (d for d in listed if d.key in partition_keys and known.get(d.key) != d.version),
+        key=lambda delivery: delivery.key,
+    )
+    requested = fresh[:RUNS_PER_TICK_MAX]
+    known |= {delivery.key: delivery.version for delivery in requested}
+    newest = sorted(known.items())
+    # What is still waiting must not be settled over.
+    oldest_waiting = fresh[RUNS_PER_TICK_MAX].key if len(fresh) > RUNS_PER_TICK_MAX else None
+    settled = cursor.settled
+    while len(newest) > REMEMBERED_DELIVERIES and (
+        oldest_waiting is None or newest[0][0] < oldest_waiting
+    ):
+        settled = newest.pop(0)[0]
+    return requested, PollCursor(settled, tuple(newest))
+
+
+def run_key(feed: Feed, delivery: Delivery) -> str:
+    """The same for the same content of the same partition, and for nothing else."""
+    version = hashlib.sha256(delivery.version.encode()).hexdigest()[:16]
+    return f"{feed.name}:{delivery.key}:{version}"
+
+
+def chain_job_name(feed: Feed) -> str:
+    """The name of a feed's job."""
+    return f"{feed.name}_delivery"
+
+
+def chain_job(feed: Feed) -> Any:  # dagster has no public name for an unresolved job
+    """One partition of a feed from raw to matched."""
+    keys = [stage_key(feed, stage) for stage in (Stage.RAW, Stage.VALIDATED, Stage.MATCHED)]
+    return dg.define_asset_job(
+        chain_job_name(feed),
+        selection=dg.AssetSelection.assets(*keys),
+        description=f"Takes one partition of {feed.name} from raw to matched.",
+    )
+
+
+def delivery_sensor(
+    feed: Feed, partitions: dg.TimeWindowPartitionsDefinition
+) -> dg.SensorDefinition:
+    """The sensor that polls a feed."""
+
+    @dg.sensor(
+        name=f"{feed.name}_deliveries",
+        job_name=chain_job_name(feed),
+        minimum_interval_seconds=60,
+        description=f"Asks {feed.name} what it has delivered, and runs what is new or changed.",
+    )
+    def poll(
+        context: dg.SensorEvaluationContext, session: dg.ResourceParam[PipelineSession]
+    ) -> dg.SensorResult | dg.SkipReason:
+        cursor = PollCursor.parse(context.cursor)
+        try:
+            listed = asyncio.run(_listed(session, feed, cursor.settled))
+        except (SourceError, TimeoutError) as error:
+            # A failed read is not an empty list: the cursor stays, and the next tick asks again.
+            return dg.SkipReason(f"{feed.name} could not be asked: {error or 'timed out'}")
+        if session.context.registry.commit("catalog", Stage.CATALOG, "current") is None:
+            return dg.SkipReason(f"materialise {CATALOG_KEY.to_user_string()} first")
+        keys = frozenset(partitions.get_partition_keys())
+        requested, after = plan_poll(cursor, listed, keys)
+        requests = [
+            dg.RunRequest(run_key=run_key(feed, delivery), partition_key=delivery.key)
+            for delivery in requested
+        ]
+        skip = None if requests else f"nothing new; {len(listed)} deliveries listed"
+        return dg.SensorResult(run_requests=requests, cursor=after.render(), skip_reason=skip)
+
+    return poll
+
+
+async def _listed(session: PipelineSession, feed: Feed, settled: str) -> list[Delivery]:
+    async with asyncio.timeout(TICK_SECONDS_MAX):
+        async with open_source(session.context, feed, feed.source, feed.records) as source:
+            return await source.deliveries(settled, REMEMBERED_DELIVERIES + RUNS_PER_TICK_MAX)

@@ -1,0 +1,61 @@
+"""The resource that assets share: a project with its stores, opened on first use."""
+
+from collections.abc import Callable
+
+from royalty_assets.domain.batches import Stage
+from royalty_assets.domain.feeds import Project
+from royalty_assets.pipeline.context import Outcome, PipelineContext
+from royalty_assets.settings import Settings, feed_tokens
+from royalty_assets.sources.templates import bundled_templates, read_templates
+from royalty_assets.storage.lake import LocalLake
+from royalty_assets.storage.registry import open_registry
+
+OutcomeListener = Callable[[str, Stage, Outcome], None]
+
+
+class PipelineSession:
+    """A project, opened when first asked for; nothing is touched before.
+
+    Args:
+        settings: where things are.
+        project: the configuration.
+        on_outcome: told of each partition as it is done (progress bars listen here).
+        tells_unchanged: whether a partition that was committed before, from the same input, is
+            told to Dagster again. A backfill needs it, to see that the partition was served; the
+            command line does not, and saves the time.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        project: Project,
+        on_outcome: OutcomeListener = lambda *_: None,
+        *,
+        tells_unchanged: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.project = project
+        self.on_outcome = on_outcome
+        self.tells_unchanged = tells_unchanged
+        self._context: PipelineContext | None = None
+
+    @property
+    def context(self) -> PipelineContext:
+        """The open project."""
+        if self._context is None:
+            home = self.settings.home.resolve()
+            self._context = PipelineContext(
+                project=self.project,
+                home=home,
+                lake=LocalLake(self.settings.lake),
+                registry=open_registry(self.settings.registry),
+                templates=[*bundled_templates(), *read_templates(home / "templates")],
+                tokens=feed_tokens(self.project),
+            )
+        return self._context
+
+    def close(self) -> None:
+        """Give the registry's connections back."""
+        if self._context is not None:
+            self._context.registry.close()
+            self._context = None

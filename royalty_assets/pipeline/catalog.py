@@ -1,0 +1,205 @@
+"""The catalog stage: the CSV files in the catalog folder become one versioned snapshot."""
+
+from pathlib import Path
+
+import polars as pl
+
+from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
+from royalty_assets.domain.catalog import (
+    SHARE_SCHEMA,
+    Catalog,
+    CatalogProblem,
+    CatalogRow,
+    build_catalog,
+)
+from royalty_assets.domain.matching import Matcher
+from royalty_assets.domain.simulated_splits import simulated_shares
+from royalty_assets.domain.validation import Rejection
+from royalty_assets.pipeline.context import (
+    CATALOG_FEED,
+    CATALOG_PARTITION,
+    Outcome,
+    PipelineContext,
+    StageBlocked,
+    next_revision,
+    rebatch,
+)
+from royalty_assets.sources.delimited import DelimitedFile, UnreadableFile
+from royalty_assets.storage.lake import file_sha256, put_frame, read_frame
+from royalty_assets.storage.registry import DeadLetter
+
+_TABLES = ("recordings", "shares", "rights")
+_SNAPSHOT_LABEL = "snapshot"
+
+
+def take_catalog(context: PipelineContext) -> Outcome:
+    """Read the catalog folder and commit a snapshot, unless it is the one in force.
+
+    Raises:
+        StageBlocked: if the folder holds no recordings.
+    """
+    registry = context.registry
+    config = context.project.catalog
+    folder = context.home / config.folder
+    files = sorted(
+        path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.is_file() and not path.name.startswith(".") and path.name != "README.md"
+    )
+    hashes = {path: file_sha256(path)[0] for path in files}
+    input_sha256 = combined_sha256(
+        [config.missing_shares, *(f"{path.name}:{sha256}" for path, sha256 in hashes.items())]
+    )
+    current = registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
+    if current is not None and current.input_sha256 == input_sha256:
+        return Outcome(CATALOG_PARTITION, current, changed=False)
+
+    letters: list[DeadLetter] = []
+    rows: dict[str, list[CatalogRow]] = {name: [] for name in _TABLES}
+    for path, sha256 in hashes.items():
+        _read_file(context, path, sha256, rows, letters)
+    catalog, problems = build_catalog(rows["recordings"], rows["shares"], rows["rights"])
+    if catalog.recordings.is_empty():
+        raise StageBlocked(
+            f"the catalog folder {folder} holds no usable recordings; put a CSV with the columns "
+            "isrc, title and artist there"
+            + "".join(f"\n  {letter.source}: {letter.reason}" for letter in letters[:5])
+        )
+    by_name = {path.name: sha256 for path, sha256 in hashes.items()}
+    letters += [_letter(problem, by_name) for problem in problems]
+    mentioned = {str(row.fields.get("recording_id", "")) for row in rows["shares"]}
+    catalog, simulated = _with_missing_shares(config.missing_shares, catalog, mentioned)
+    return _commit(context, catalog, input_sha256, letters, simulated)
+
+
+def _read_file(
+    context: PipelineContext,
+    path: Path,
+    sha256: str,
+    rows: dict[str, list[CatalogRow]],
+    letters: list[DeadLetter],
+) -> None:
+    templates = [t for t in context.templates if t.records in _TABLES]
+    read: list[CatalogRow] = []
+    try:
+        with path.open("rb") as stream:
+            opened = DelimitedFile(sha256, stream, templates)
+            for row in opened.rows():
+                if isinstance(row, Rejection):
+                    letters.append(
+                        DeadLetter(
+                            sha256, row.row_number, path.name, row.rule, row.value, row.reason,
+                            row.content,
+                        )  # fmt: skip
+                    )
+                else:
+                    assert isinstance(row.content, dict)
+                    read.append(CatalogRow(path.name, row.row_number, row.content))
+    except UnreadableFile as error:
+        letters.append(DeadLetter(sha256, 0, path.name, error.rule, "", error.reason, ""))
+        return
+    rows[opened.template.records] += read
+
+
+def _letter(problem: CatalogProblem, hashes: dict[str, str]) -> DeadLetter:
+    sha256 = hashes.get(problem.source, combined_sha256([problem.source, problem.value]))
+    return DeadLetter(
+        sha256, problem.row_number, problem.source, problem.rule, problem.value, problem.reason, ""
+    )
+
+
+def _with_missing_shares(
+    policy: str, catalog: Catalog, mentioned: set[str]
+) -> tuple[Catalog, int]:
+    """Make splits up for recordings that no share row speaks of, where configuration says so."""
+    if policy != "simulated":
+        return catalog, 0
+    silent = catalog.recordings.filter(~pl.col("recording_id").is_in(list(mentioned)))
+    shares = pl.concat([catalog.shares, simulated_shares(silent)])
+    shares = shares.sort("recording_id", "rights_holder_id")
+    return Catalog(catalog.recordings, shares, catalog.rights), silent.height
+
+
+def _commit(
+    context: PipelineContext,
+    catalog: Catalog,
+    input_sha256: str,
+    letters: list[DeadLetter],
+    simulated: int,
+) -> Outcome:
+    registry = context.registry
+    revision = next_revision(context, CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
+    registry.discard_uncommitted(revision)
+    registry.add_dead_letters(revision, letters)
+    objects = tuple(
+        put_frame(context.lake, CATALOG_FEED, name, getattr(catalog, name)) for name in _TABLES
+    )
+    with_shares = catalog.shares["recording_id"].n_unique()
+
+    def batch(number: int) -> Batch:
+        return Batch(
+            feed=CATALOG_FEED,
+            stage=Stage.CATALOG,
+            partition_key=CATALOG_PARTITION,
+            window_start=context.project.start,
+            window_label=_SNAPSHOT_LABEL,
+            revision=number,
+            input_sha256=catalog.version,
+            objects=objects,
+            counts={
+                "recordings": catalog.recordings.height,
+                "recordings_with_shares": with_shares,
+                "recordings_with_simulated_shares": simulated,
+                "rights_holders": catalog.shares["rights_holder_id"].n_unique(),
+            },
+        )
+
+    standing = registry.batches(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
+    committed, is_new = rebatch(standing, batch)
+    if is_new:
+        registry.commit_batch(committed)
+    commit = Commit(
+        feed=CATALOG_FEED,
+        stage=Stage.CATALOG,
+        partition_key=CATALOG_PARTITION,
+        revision=revision.revision,
+        input_sha256=input_sha256,
+        batch_ids=(committed.batch_id,),
+        counts=dict(committed.counts) | {"problems": len(letters)},
+        checks={},
+    )
+    registry.commit_partition(commit)
+    return Outcome(CATALOG_PARTITION, commit)
+
+
+def catalog_in_force(context: PipelineContext) -> tuple[str, Batch]:
+    """The version and batch of the catalog in force.
+
+    Raises:
+        StageBlocked: if none is committed.
+    """
+    commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
+    if commit is None:
+        raise StageBlocked("no catalog is committed yet; materialise the catalog first")
+    (batch,) = context.registry.batches_by_id(commit.batch_ids)
+    return batch.input_sha256, batch
+
+
+def load_catalog(context: PipelineContext, batch: Batch) -> Catalog:
+    """The catalog in a committed snapshot."""
+    frames = [read_frame(context.lake, stored) for stored in batch.objects]
+    return Catalog(*frames)
+
+
+def matcher_in_force(context: PipelineContext) -> tuple[str, Matcher]:
+    """The version of the catalog in force, and a matcher for it."""
+    version, batch = catalog_in_force(context)
+    return version, context.matcher(version, lambda: Matcher(load_catalog(context, batch)))
+
+
+def shares_in_force(context: PipelineContext) -> tuple[str, pl.DataFrame]:
+    """The version of the catalog in force, and its shares."""
+    version, batch = catalog_in_force(context)
+    shares = read_frame(context.lake, batch.objects[_TABLES.index("shares")])
+    return version, shares.select(SHARE_SCHEMA.keys())
+

@@ -1,0 +1,64 @@
+"""The checks of each stage: names that are true sentences when they pass, and what to do if not.
+
+The findings come with each commit (the stage computes them); here is what they mean to people.
+"""
+
+from royalty_assets.domain.batches import Stage
+from royalty_assets.domain.feeds import Feed
+from royalty_assets.domain.usage import RecordKind
+
+STAGE_CHECKS: dict[Stage, dict[str, str]] = {
+    Stage.RAW: {
+        "every_payload_is_kept_as_sent": "The bytes in the lake, read back, have the SHA-256 that "
+        "they had when they were received. If red: the disk or the store is at fault; restore the "
+        "object from a copy, or materialise the partition again.",
+    },
+    Stage.VALIDATED: {
+        "every_row_is_accounted_for": "Invariant 1: rows received = accepted + rejected + "
+        "duplicates, counted in the lake and the registry. If red: a defect; nothing downstream "
+        "runs on it.",
+        "no_event_is_counted_twice": "Invariant 2: no event id stands twice in a window. If red: a "
+        "defect.",
+        "every_rejection_is_recorded": "Invariant 3: each rejected row has a dead letter with row, "
+        "rule and reason. If red: a defect.",
+        "every_payload_is_readable": "No payload breaks off or is in an unknown layout. If red: "
+        "have the sender deliver the named file again, or add a template for it.",
+        "report_totals_agree": "The lines of each report come to what its footer says. If red: the "
+        "file is not whole, or its template reads it wrongly.",
+        "rejects_are_within_limits": "Rejected rows are at most the feed's rejected_fraction_max. "
+        "If red: the feed has probably changed its schema; `royalty-assets dead-letters` shows how.",
+    },
+    Stage.MATCHED: {
+        "every_unit_is_accounted_for": "Invariant 1: units in = matched + in suspense, counted in "
+        "the lake. If red: a defect.",
+        "every_decision_names_its_batch": "Invariant 6: each decision carries the SHA-256 of a "
+        "batch of its input. If red: a defect.",
+    },
+    Stage.POOL: {
+        "every_row_is_accounted_for": "Invariant 1 for the lines of the pool report.",
+        "every_pool_line_is_accepted": "Part of a pool is not a pool. If red: have the named line "
+        "corrected by the sender.",
+    },
+    Stage.LEDGER: {
+        "every_expected_partition_is_in": "All partitions and pools of the month are committed and "
+        "green. If red: materialise what is named, or wait for it.",
+        "ledger_balances": "Double entry: per feed and currency the lines sum to zero.",
+        "every_unit_is_accounted_for": "Invariant 1: units in = posted to recordings + in suspense.",
+        "ledger_balances_to_money_reported": "Receivables are what reports and pools say, to the "
+        "last digit.",
+    },
+    Stage.PAYOUTS: {
+        "every_amount_is_accounted_for": "Invariant 1: money in = paid + held + in suspense + "
+        "carried forward + residue, per currency, exactly.",
+        "every_split_is_whole": "What is split over a recording's rights holders is what the ledger "
+        "owes on it.",
+    },
+}
+
+
+def checks_of(feed: Feed | None, stage: Stage) -> dict[str, str]:
+    """The checks of a stage; telemetry has no footers to agree with."""
+    checks = STAGE_CHECKS.get(stage, {})
+    if feed is not None and feed.records is RecordKind.PLAY_EVENTS:
+        return {name: text for name, text in checks.items() if name != "report_totals_agree"}
+    return checks

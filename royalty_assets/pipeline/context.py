@@ -1,0 +1,121 @@
+"""What every stage is given, and what it gives back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from royalty_assets.domain.batches import Batch, Commit, Stage
+from royalty_assets.domain.feeds import Project
+from royalty_assets.domain.matching import Matcher
+from royalty_assets.sources.templates import Template
+from royalty_assets.storage.lake import Lake
+from royalty_assets.storage.registry import PartitionRevision, Registry
+
+CATALOG_FEED = "catalog"
+LEDGER_FEED = "ledger"
+CATALOG_PARTITION = "current"
+
+
+class StageBlocked(Exception):
+    """A stage that cannot go on, and what to do so that it can."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class PipelineContext:
+    """The project and its stores.
+
+    Attributes:
+        now: the clock; an argument so that tests can stop it.
+        tokens: feed → bearer token.
+    """
+
+    project: Project
+    home: Path
+    lake: Lake
+    registry: Registry
+    templates: Sequence[Template]
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    now: Callable[[], datetime] = _utc_now
+    _matchers: dict[str, Matcher] = field(default_factory=dict)
+
+    def matcher(self, version: str, build: Callable[[], Matcher]) -> Matcher:
+        """The matcher of a catalog version; one is kept, since an index is large."""
+        if version not in self._matchers:
+            self._matchers.clear()
+            self._matchers[version] = build()
+        return self._matchers[version]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a stage did with one partition.
+
+    Attributes:
+        commit: in force now; None where the stage could not commit.
+        changed: False if the commit in force was already made from this input.
+        problem: why there is no commit.
+    """
+
+    partition_key: str
+    commit: Commit | None
+    changed: bool = True
+    problem: str | None = None
+
+
+def next_revision(
+    context: PipelineContext, feed: str, stage: Stage, partition_key: str
+) -> PartitionRevision:
+    """The revision after the one in force."""
+    current = context.registry.commit(feed, stage, partition_key)
+    number = 0 if current is None else current.revision + 1
+    return PartitionRevision(feed, stage, partition_key, number)
+
+
+def green_input(
+    context: PipelineContext, feed: str, stage: Stage, partition_key: str
+) -> tuple[Commit, list[Batch]]:
+    """The committed input of the next stage.
+
+    Raises:
+        StageBlocked: if it is not committed, or a check of it is red.
+    """
+    commit = context.registry.commit(feed, stage, partition_key)
+    if commit is None:
+        raise StageBlocked(
+            f"{feed}/{stage} is not committed for {partition_key}; materialise that first"
+        )
+    if not commit.is_green:
+        raise StageBlocked(f"{feed}/{stage} is red for {partition_key}: {first_finding(commit)}")
+    return commit, context.registry.batches_by_id(commit.batch_ids)
+
+
+def first_finding(commit: Commit) -> str:
+    """The first thing that breaks a check of this commit, with the check's name."""
+    name, findings = next((item for item in commit.checks.items() if item[1]), ("", [""]))
+    return f"{name}: {findings[0]}"
+
+
+def rebatch(
+    current: Mapping[str, Batch], batch: Callable[[int], Batch]
+) -> tuple[Batch, bool]:
+    """The batch to have for a window: the one in force if its content is the same.
+
+    Args:
+        current: window label → batch in force.
+        batch: makes the batch, given a revision.
+
+    Returns:
+        The batch, and whether it is new.
+    """
+    first = batch(0)
+    standing = current.get(first.window_label)
+    if standing is None:
+        return first, True
+    if standing.content_sha256 == first.content_sha256:
+        return standing, False
+    return batch(standing.revision + 1), True

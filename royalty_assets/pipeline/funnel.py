@@ -1,0 +1,137 @@
+"""The funnel: from rows received to money paid, as figures for people.
+
+Figures are read from the commits in force; that they agree is for ``invariants`` to say, which
+``accounted_for`` asks about every month at once.
+"""
+
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from royalty_assets.domain import invariants
+from royalty_assets.domain.batches import Commit, Stage
+from royalty_assets.domain.money_columns import series_to_atoms
+from royalty_assets.domain.payouts import BALANCE_SCHEMA
+from royalty_assets.domain.windows import Partition
+from royalty_assets.pipeline.context import LEDGER_FEED, PipelineContext
+from royalty_assets.pipeline.ingest import INBOX_PARTITION
+from royalty_assets.pipeline.match import METHODS
+from royalty_assets.pipeline.month import committed_months, expected_partition_keys, month_frames
+
+MONEY_COLUMNS = [name for name in BALANCE_SCHEMA if name != "currency"]
+
+
+@dataclass(slots=True)
+class FeedFunnel:
+    """One feed's rows and units, over all committed partitions."""
+
+    feed: str
+    received: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    accepted: int = 0
+    units: int = 0
+    units_in_suspense: int = 0
+    lines_by_method: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METHODS, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """What the demo and ``run`` end with.
+
+    Attributes:
+        feeds: per feed.
+        money: currency → column of ``payouts.BALANCE_SCHEMA`` → atoms, over all months.
+        payouts: rights_holder_id, rights_holder_name, currency, amount_paid, over all months.
+        findings: what is not accounted for; empty is the aim.
+    """
+
+    feeds: list[FeedFunnel]
+    money: dict[str, dict[str, int]]
+    payouts: pl.DataFrame
+    findings: list[str]
+
+    @property
+    def is_accounted_for(self) -> bool:
+        return not self.findings
+
+
+def make_funnel(context: PipelineContext) -> Funnel:
+    """The figures of everything that is committed."""
+    months = committed_months(context)
+    feeds = [_feed_funnel(context, feed.name) for feed in context.project.feeds]
+    money: dict[str, dict[str, int]] = {}
+    payouts = []
+    findings = _gaps(context, months)
+    ledger_units = 0
+    for month in months:
+        ledger, paid, balance = month_frames(context, month)
+        findings += [f"{month.key}: {f}" for f in invariants.ledger_balances(ledger)]
+        findings += [f"{month.key}: {f}" for f in invariants.money_is_accounted_for(balance)]
+        ledger_units += int(ledger.filter(pl.col("account") != "receivable")["units"].sum())
+        payouts.append(paid)
+        for name in MONEY_COLUMNS:
+            for currency, atoms in zip(
+                balance["currency"].to_list(), series_to_atoms(balance[name]), strict=True
+            ):
+                sums = money.setdefault(currency, dict.fromkeys(MONEY_COLUMNS, 0))
+                sums[name] += atoms
+    for feed in feeds:
+        rows = invariants.RowCount(feed.received, feed.accepted, feed.rejected, feed.duplicates)
+        findings += [f"{feed.feed}: {f}" for f in invariants.rows_are_accounted_for(rows)]
+    units = sum(feed.units for feed in feeds)
+    if units != ledger_units:
+        findings.append(f"{units} units were accepted, but {ledger_units} are in the ledgers")
+    return Funnel(feeds, money, _total_payouts(payouts), findings)
+
+
+def _feed_funnel(context: PipelineContext, feed: str) -> FeedFunnel:
+    funnel = FeedFunnel(feed)
+    for commit in context.registry.commits(Stage.VALIDATED, feed):
+        funnel.received += commit.counts["received"]
+        funnel.rejected += commit.counts["rejected"]
+        funnel.duplicates += commit.counts["duplicates"]
+        funnel.accepted += commit.counts["accepted"]
+        funnel.units += commit.counts["units"]
+    for commit in context.registry.commits(Stage.MATCHED, feed):
+        funnel.units_in_suspense += commit.counts["units_exception"]
+        for method in METHODS:
+            funnel.lines_by_method[method] += commit.counts[f"lines_{method}"]
+    return funnel
+
+
+def _gaps(context: PipelineContext, months: list[Partition]) -> list[str]:
+    """Partitions that did not come through, and commits whose gate is shut."""
+    gaps = []
+    if not months:
+        gaps.append("no month has a ledger yet")
+    for stage in (Stage.RAW, Stage.VALIDATED, Stage.MATCHED, Stage.POOL, Stage.LEDGER, Stage.PAYOUTS):
+        for commit in context.registry.commits(stage):
+            # Files refused as a whole are told apart; they hold no rows that could be missed.
+            if not commit.is_green and commit.partition_key != INBOX_PARTITION:
+                gaps += [_shut(commit)]
+    for month in months:
+        if context.registry.commit(LEDGER_FEED, Stage.PAYOUTS, month.key) is None:
+            gaps.append(f"{month.key} is not paid out")
+        for feed in context.project.feeds:
+            keys = expected_partition_keys(context, feed, month)
+            there = {c.partition_key for c in context.registry.commits(Stage.MATCHED, feed.name, keys)}
+            gaps += [f"{feed.name} {key} did not come through" for key in keys if key not in there]
+    return gaps
+
+
+def _shut(commit: Commit) -> str:
+    names = ", ".join(name for name, findings in commit.checks.items() if findings)
+    return f"{commit.feed}/{commit.stage} {commit.partition_key} is red: {names}"
+
+
+def _total_payouts(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    columns = ["rights_holder_id", "rights_holder_name", "currency"]
+    if not frames:
+        return pl.DataFrame(schema={**dict.fromkeys(columns, pl.String), "amount_paid": BALANCE_SCHEMA["paid"]})
+    return (
+        pl.concat([frame.select(*columns, "amount_paid") for frame in frames])
+        .group_by("rights_holder_id", "currency")
+        .agg(pl.col("rights_holder_name").last(), pl.col("amount_paid").sum())
+        .sort("currency", "amount_paid", "rights_holder_id", descending=[False, True, False])
+    )

@@ -1,0 +1,238 @@
+"""The raw stage: ask the source, keep the exact bytes, commit what was delivered.
+
+Per partition a fetching task fills a bounded queue and a storing task empties it, so that a fast
+source waits for a slow disk and memory stays level. Several partitions are under way at once,
+all under the feed's own limits.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, combined_sha256
+from royalty_assets.domain.feeds import Feed, HttpSource, InboxSource
+from royalty_assets.domain.usage import RecordKind
+from royalty_assets.domain.windows import Partition
+from royalty_assets.pipeline.context import Outcome, PipelineContext, next_revision
+from royalty_assets.pipeline.payload_store import altered_payloads, payload_sha256, put_payloads
+from royalty_assets.sources.dialects import CursorSource, FileSource, open_http_source
+from royalty_assets.sources.inbox import InboxSource as InboxReader
+from royalty_assets.sources.payloads import Payload, Source, SourceError
+from royalty_assets.storage.registry import DeadLetter, PartitionRevision
+
+PARTITIONS_AT_ONCE = 3
+QUEUED_PAYLOADS_MAX = 8
+OBJECT_BYTES = 16 << 20
+"""Pages are collected until they make an object of about this size."""
+
+INBOX_PARTITION = "inbox"
+"""The registry's partition for files that are refused as a whole and so belong to no time."""
+
+OpenSource = CursorSource | FileSource | InboxReader
+
+
+def open_source(
+    context: PipelineContext, feed: Feed, source: HttpSource | InboxSource, records: RecordKind
+) -> OpenSource:
+    """The implementation of a configured source, to be used as a context manager."""
+    if isinstance(source, HttpSource):
+        return open_http_source(source, context.tokens.get(feed.name))
+    folder = context.home / source.folder
+    return InboxReader(feed, folder, records, context.templates, context.now())
+
+
+async def ingest(
+    context: PipelineContext, feed: Feed, partitions: Sequence[Partition]
+) -> AsyncGenerator[Outcome, None]:
+    """Bring in a feed's partitions; yields each as soon as it is committed or has failed.
+
+    A partition that fails is told with its problem; the others go on.
+    """
+    async with open_source(context, feed, feed.source, feed.records) as source:
+        if isinstance(source, InboxReader):
+            _tell_quarantined(context, feed, source)
+        under_way = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+        async def one(partition: Partition) -> Outcome:
+            async with under_way:
+                try:
+                    return await ingest_partition(context, feed, source, Stage.RAW, partition)
+                except SourceError as error:
+                    return Outcome(partition.key, None, problem=str(error))
+
+        tasks = [asyncio.create_task(one(partition)) for partition in partitions]
+        try:
+            for task in asyncio.as_completed(tasks):
+                yield await task
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def ingest_partition(
+    context: PipelineContext, feed: Feed, source: Source, stage: Stage, partition: Partition
+) -> Outcome:
+    """Bring in one partition from an open source.
+
+    Raises:
+        SourceError: if the source does not deliver.
+    """
+    registry = context.registry
+    # What was there before is asked first: what comes while we read makes the next version.
+    version_sha256 = combined_sha256([await source.version(partition)])
+    current = registry.commit(feed.name, stage, partition.key)
+    if current is not None and current.input_sha256 == version_sha256:
+        return Outcome(partition.key, current, changed=False)
+
+    with tempfile.TemporaryDirectory(prefix="royalty-") as spool:
+        stored = await _store_all(context, feed, source, stage, partition, Path(spool))
+
+    payloads_sha256 = combined_sha256(sorted(stored.sha256s))
+    committed = registry.batches(feed.name, stage, partition.key).get(partition.window.label)
+    # The same payloads in another arrangement of objects say nothing new.
+    if committed is None or committed.input_sha256 != payloads_sha256:
+        committed = Batch(
+            feed=feed.name,
+            stage=stage,
+            partition_key=partition.key,
+            window_start=partition.window.start,
+            window_label=partition.window.label,
+            revision=0 if committed is None else committed.revision + 1,
+            input_sha256=payloads_sha256,
+            objects=tuple(stored.objects),
+            counts={"payloads": len(stored.sha256s), "bytes": stored.size_bytes},
+        )
+        registry.commit_batch(committed)
+    commit = Commit(
+        feed=feed.name,
+        stage=stage,
+        partition_key=partition.key,
+        revision=0 if current is None else current.revision + 1,
+        input_sha256=version_sha256,
+        batch_ids=(committed.batch_id,),
+        counts=dict(committed.counts) | {"payloads_repeated": stored.repeated},
+        checks={
+            "every_payload_is_kept_as_sent": await asyncio.to_thread(
+                altered_payloads, context.lake, committed
+            )
+        },
+    )
+    registry.commit_partition(commit)
+    return Outcome(partition.key, commit)
+
+
+@dataclass(slots=True)
+class _Stored:
+    """What has been stored so far; the payloads in ``pending`` wait for their object to fill."""
+
+    objects: list[LakeObject] = field(default_factory=list)
+    sha256s: set[str] = field(default_factory=set)
+    size_bytes: int = 0
+    repeated: int = 0
+    pending: list[tuple[str, Payload]] = field(default_factory=list)
+    pending_bytes: int = 0
+
+
+async def _store_all(
+    context: PipelineContext,
+    feed: Feed,
+    source: Source,
+    stage: Stage,
+    partition: Partition,
+    spool: Path,
+) -> _Stored:
+    queue: asyncio.Queue[Payload | None] = asyncio.Queue(QUEUED_PAYLOADS_MAX)
+
+    async def fetch() -> None:
+        async for payload in source.payloads(partition, spool):
+            await queue.put(payload)
+        await queue.put(None)
+
+    stored = _Stored()
+    folder = f"{feed.name}/{stage}/{hive_folder(partition)}"
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fetch())
+            while (payload := await queue.get()) is not None:
+                await asyncio.to_thread(_store, context, folder, partition, stored, payload)
+    except* SourceError as errors:
+        # The one failure is what happened; that it came from a group of tasks is no news.
+        raise errors.exceptions[0] from None
+    _flush(context, folder, partition, stored)
+    return stored
+
+
+def _store(
+    context: PipelineContext, folder: str, partition: Partition, stored: _Stored, payload: Payload
+) -> None:
+    sha256 = payload_sha256(payload)
+    if sha256 in stored.sha256s:
+        stored.repeated += 1
+        return
+    stored.sha256s.add(sha256)
+    size_bytes = len(payload.body) if payload.path is None else payload.path.stat().st_size
+    stored.size_bytes += size_bytes
+    if payload.path is not None:
+        stored.objects.append(
+            put_payloads(context.lake, folder, partition.window.label, [(sha256, payload)])
+        )
+        return
+    stored.pending.append((sha256, payload))
+    stored.pending_bytes += size_bytes
+    if stored.pending_bytes >= OBJECT_BYTES:
+        _flush(context, folder, partition, stored)
+
+
+def _flush(
+    context: PipelineContext, folder: str, partition: Partition, stored: _Stored
+) -> None:
+    if stored.pending:
+        stored.objects.append(
+            put_payloads(context.lake, folder, partition.window.label, stored.pending)
+        )
+        stored.pending, stored.pending_bytes = [], 0
+
+
+def hive_folder(partition: Partition) -> str:
+    """The folder of a partition, as engines that know hive expect it."""
+    start = partition.window.start
+    if partition.cadence == "hourly":
+        return f"date={start:%Y-%m-%d}/hour={start:%H}"
+    return f"date={start:%Y-%m-%d}"
+
+
+def _tell_quarantined(context: PipelineContext, feed: Feed, source: InboxReader) -> None:
+    """Record the files that are refused as a whole; once per set of such files."""
+    told = combined_sha256(sorted(file.sha256 for file in source.quarantined))
+    current = context.registry.commit(feed.name, Stage.RAW, INBOX_PARTITION)
+    if current is None and not source.quarantined:
+        return
+    if current is not None and current.input_sha256 == told:
+        return
+    revision: PartitionRevision = next_revision(context, feed.name, Stage.RAW, INBOX_PARTITION)
+    context.registry.discard_uncommitted(revision)
+    context.registry.add_dead_letters(
+        revision,
+        [
+            DeadLetter(file.sha256, 0, file.path.name, file.rule, "", file.reason, "")
+            for file in source.quarantined
+        ],
+    )
+    context.registry.commit_partition(
+        Commit(
+            feed=feed.name,
+            stage=Stage.RAW,
+            partition_key=INBOX_PARTITION,
+            revision=revision.revision,
+            input_sha256=told,
+            batch_ids=(),
+            counts={"files": len(source.files), "quarantined": len(source.quarantined)},
+            checks={
+                "every_file_is_readable": [
+                    f"{file.path.name}: {file.reason}" for file in source.quarantined
+                ]
+            },
+        )
+    )

@@ -1,0 +1,311 @@
+"""The ledger and payout stages: an accounting period, from all feeds to the rights holders."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from royalty_assets.domain import invariants
+from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
+from royalty_assets.domain.canonical import ledger_sha256
+from royalty_assets.domain.feeds import Feed, InboxSource
+from royalty_assets.domain.ledger import (
+    LEDGER_SCHEMA,
+    MATCHED_USAGE_COLUMNS,
+    Account,
+    build_ledger,
+)
+from royalty_assets.domain.money import format_atoms
+from royalty_assets.domain.money_columns import series_to_atoms
+from royalty_assets.domain.payouts import BALANCE_SCHEMA, Payouts, build_payouts
+from royalty_assets.domain.usage import POOL_SCHEMA
+from royalty_assets.domain.windows import Cadence, Partition
+from royalty_assets.pipeline.catalog import shares_in_force
+from royalty_assets.pipeline.context import (
+    LEDGER_FEED,
+    Outcome,
+    PipelineContext,
+    first_finding,
+    green_input,
+    next_revision,
+    rebatch,
+)
+from royalty_assets.pipeline.ingest import hive_folder
+from royalty_assets.storage.lake import put_frame, read_frame
+
+LEDGER_VERSION = "1"
+"""Changes whenever the same usage and money may be posted or paid otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class _MonthInput:
+    """What of a month is committed, and what is wanting."""
+
+    matched: list[Batch]
+    pools: list[Batch]
+    wanting: list[str]
+
+
+def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
+    """Post a month's ledger from every green matched partition and pool.
+
+    What is wanting, or red, shuts the gate: the ledger shows what is there, and is not paid.
+    """
+    wanted = _month_input(context, month)
+    input_sha256 = combined_sha256(
+        [
+            LEDGER_VERSION,
+            *(batch.sha256 for batch in wanted.matched),
+            *(batch.sha256 for batch in wanted.pools),
+            *wanted.wanting,
+        ]
+    )
+    current = context.registry.commit(LEDGER_FEED, Stage.LEDGER, month.key)
+    if current is not None and current.input_sha256 == input_sha256:
+        return Outcome(month.key, current, changed=False)
+
+    pools = _pools(context, wanted.pools)
+    ledger = build_ledger(_usage(context, wanted.matched), pools)
+    committed = _commit_batch(context, month, Stage.LEDGER, input_sha256, [("ledger", ledger)])
+    posted = ledger.filter(pl.col("account") != Account.RECEIVABLE)
+    in_suspense = posted.filter(pl.col("account") == Account.SUSPENSE)["units"].sum()
+    commit = Commit(
+        feed=LEDGER_FEED,
+        stage=Stage.LEDGER,
+        partition_key=month.key,
+        revision=next_revision(context, LEDGER_FEED, Stage.LEDGER, month.key).revision,
+        input_sha256=input_sha256,
+        batch_ids=(committed.batch_id,),
+        counts={
+            "lines": ledger.height,
+            "units": int(posted["units"].sum()),
+            "units_in_suspense": int(in_suspense),
+        },
+        checks={
+            "every_expected_partition_is_in": wanted.wanting,
+            "ledger_balances": invariants.ledger_balances(ledger),
+            "every_unit_is_accounted_for": invariants.units_are_accounted_for(
+                sum(int(u["units"].sum()) for u in _usage(context, wanted.matched)),
+                int(posted["units"].sum() - in_suspense),
+                int(in_suspense),
+            ),
+            "ledger_balances_to_money_reported": _money_differences(context, wanted, ledger),
+        },
+    )
+    context.registry.commit_partition(commit)
+    return Outcome(month.key, commit)
+
+
+def pay_out(context: PipelineContext, month: Partition) -> Outcome:
+    """Split and round a month's green ledger.
+
+    Raises:
+        StageBlocked: if the ledger is not committed, or is red.
+    """
+    _, (source,) = green_input(context, LEDGER_FEED, Stage.LEDGER, month.key)
+    version, shares = shares_in_force(context)
+    input_sha256 = combined_sha256([LEDGER_VERSION, source.sha256, version])
+    current = context.registry.commit(LEDGER_FEED, Stage.PAYOUTS, month.key)
+    if current is not None and current.input_sha256 == input_sha256:
+        return Outcome(month.key, current, changed=False)
+    ledger = read_frame(context.lake, source.objects[0])
+    payouts = build_payouts(ledger, shares)
+    tables = [
+        ("payouts", payouts.payouts),
+        ("balance", payouts.balance),
+        ("payout_lines", payouts.lines),
+    ]
+    committed = _commit_batch(context, month, Stage.PAYOUTS, input_sha256, tables)
+    commit = Commit(
+        feed=LEDGER_FEED,
+        stage=Stage.PAYOUTS,
+        partition_key=month.key,
+        revision=next_revision(context, LEDGER_FEED, Stage.PAYOUTS, month.key).revision,
+        input_sha256=input_sha256,
+        batch_ids=(committed.batch_id,),
+        counts={"payees": payouts.payouts["rights_holder_id"].n_unique()},
+        checks={
+            "every_amount_is_accounted_for": invariants.money_is_accounted_for(payouts.balance),
+            "every_split_is_whole": _split_differences(ledger, payouts),
+        },
+    )
+    context.registry.commit_partition(commit)
+    return Outcome(month.key, commit)
+
+
+def _month_input(context: PipelineContext, month: Partition) -> _MonthInput:
+    matched: list[Batch] = []
+    pools: list[Batch] = []
+    wanting: list[str] = []
+    for feed in context.project.feeds:
+        keys = expected_partition_keys(context, feed, month)
+        in_force = {
+            commit.partition_key: commit
+            for commit in context.registry.commits(Stage.MATCHED, feed.name, keys)
+        }
+        for key in keys:
+            commit = in_force.get(key)
+            if commit is None:
+                wanting.append(f"{feed.name}/matched is not committed for {key}")
+            elif not commit.is_green:
+                wanting.append(f"{feed.name}/matched is red for {key}: {first_finding(commit)}")
+            else:
+                matched += context.registry.batches_by_id(commit.batch_ids)
+        if feed.has_pool and keys:
+            pool = context.registry.commit(feed.name, Stage.POOL, month.key)
+            if pool is None:
+                wanting.append(f"{feed.name}/pool is not committed for {month.key}")
+            elif not pool.is_green:
+                wanting.append(f"{feed.name}/pool is red for {month.key}: {first_finding(pool)}")
+            else:
+                pools += context.registry.batches_by_id(pool.batch_ids)
+    return _MonthInput(matched, pools, wanting)
+
+
+def expected_partition_keys(context: PipelineContext, feed: Feed, month: Partition) -> list[str]:
+    """The partitions of a feed that a month's ledger needs.
+
+    An inbox promises nothing: expected is what has been delivered.
+    """
+    keys = [partition.key for partition in feed.partitions(month, context.now())]
+    if not isinstance(feed.source, InboxSource):
+        return keys
+    delivered = context.registry.commits(Stage.RAW, feed.name)
+    in_month = {
+        commit.partition_key
+        for commit in delivered
+        if commit.batch_ids
+        and Partition.parse(feed.cadence, commit.partition_key).month.key == month.key
+    }
+    return sorted(in_month)
+
+
+def _usage(context: PipelineContext, batches: list[Batch]) -> Iterator[pl.DataFrame]:
+    for batch in batches:
+        yield read_frame(context.lake, batch.objects[0], MATCHED_USAGE_COLUMNS)
+
+
+def _pools(context: PipelineContext, batches: list[Batch]) -> pl.DataFrame:
+    frames = [
+        read_frame(context.lake, batch.objects[0]).with_columns(pl.lit(batch.feed).alias("feed"))
+        for batch in batches
+    ]
+    if not frames:
+        return pl.DataFrame(schema={**POOL_SCHEMA, "feed": pl.String()})
+    return pl.concat(frames)
+
+
+def _commit_batch(
+    context: PipelineContext,
+    month: Partition,
+    stage: Stage,
+    input_sha256: str,
+    frames: list[tuple[str, pl.DataFrame]],
+) -> Batch:
+    folder = f"{stage}/{hive_folder(month)}"
+    objects = tuple(put_frame(context.lake, folder, label, frame) for label, frame in frames)
+
+    def batch(number: int) -> Batch:
+        return Batch(
+            feed=LEDGER_FEED,
+            stage=stage,
+            partition_key=month.key,
+            window_start=month.window.start,
+            window_label=month.window.label,
+            revision=number,
+            input_sha256=input_sha256,
+            objects=objects,
+            counts={label: frame.height for label, frame in frames},
+        )
+
+    committed, is_new = rebatch(context.registry.batches(LEDGER_FEED, stage, month.key), batch)
+    if is_new:
+        context.registry.commit_batch(committed)
+    return committed
+
+
+def _money_differences(
+    context: PipelineContext, wanted: _MonthInput, ledger: pl.DataFrame
+) -> list[str]:
+    """Money as reported, summed again from the inputs, against the ledger's receivables."""
+    reported: dict[str, int] = {}
+    sharing = {
+        feed
+        for usage in _usage(context, wanted.matched)
+        for feed in usage.filter(pl.col("currency").is_null())["feed"].unique()
+    }
+    pools = _pools(context, wanted.pools).filter(
+        ~pl.col("is_agreed") | pl.col("feed").is_in(list(sharing))
+    )
+    for frame in [pools, *_usage(context, wanted.matched)]:
+        priced = frame.filter(pl.col("amount").is_not_null())
+        for currency, atoms in zip(
+            priced["currency"].to_list(), series_to_atoms(priced["amount"]), strict=True
+        ):
+            reported[currency] = reported.get(currency, 0) + atoms
+    receivable = ledger.filter(
+        (pl.col("account") == Account.RECEIVABLE) & (pl.col("currency") != "XXX")
+    )
+    sums = receivable.group_by("currency").agg(pl.col("amount").sum())
+    posted = dict(zip(sums["currency"].to_list(), series_to_atoms(sums["amount"]), strict=True))
+    return [
+        f"{currency}: {format_atoms(reported.get(currency, 0))} was reported, but "
+        f"{format_atoms(posted.get(currency, 0))} is receivable"
+        for currency in sorted(reported.keys() | posted.keys())
+        if reported.get(currency, 0) != posted.get(currency, 0)
+    ]
+
+
+def _split_differences(ledger: pl.DataFrame, payouts: Payouts) -> list[str]:
+    """Recordings whose shares do not add up to what the ledger owes on them."""
+    owed = (
+        ledger.filter(pl.col("account") == Account.RECORDING_PAYABLE)
+        .group_by("currency", "recording_id")
+        .agg((-pl.col("amount").sum()).alias("owed"))
+    )
+    split = payouts.lines.group_by("currency", "recording_id").agg(pl.col("amount").sum())
+    wrong = owed.join(split, on=["currency", "recording_id"]).filter(
+        pl.col("owed") != pl.col("amount")
+    )
+    return [
+        f"{recording_id}: {owed} {currency} is owed, but {amount} is split"
+        for currency, recording_id, owed, amount in wrong.sort(pl.all()).head(5).iter_rows()
+    ]
+
+
+def committed_months(context: PipelineContext) -> list[Partition]:
+    """The months that have a committed ledger, in order."""
+    commits = context.registry.commits(Stage.LEDGER, LEDGER_FEED)
+    return [Partition.parse(Cadence.MONTHLY, commit.partition_key) for commit in commits]
+
+
+def month_frames(
+    context: PipelineContext, month: Partition
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """(ledger, payouts, balance) in force for a month; payouts are empty where not yet made."""
+    ledger = _object(context, Stage.LEDGER, month, 0)
+    payouts = _object(context, Stage.PAYOUTS, month, 0)
+    balance = _object(context, Stage.PAYOUTS, month, 1)
+    nothing = build_payouts(pl.DataFrame(schema=LEDGER_SCHEMA), shares_in_force(context)[1])
+    return (
+        pl.DataFrame(schema=LEDGER_SCHEMA) if ledger is None else ledger,
+        nothing.payouts if payouts is None else payouts,
+        pl.DataFrame(schema=BALANCE_SCHEMA) if balance is None else balance,
+    )
+
+
+def _object(
+    context: PipelineContext, stage: Stage, month: Partition, number: int
+) -> pl.DataFrame | None:
+    commit = context.registry.commit(LEDGER_FEED, stage, month.key)
+    if commit is None:
+        return None
+    (batch,) = context.registry.batches_by_id(commit.batch_ids)
+    return read_frame(context.lake, batch.objects[number])
+
+
+def ledger_hash(context: PipelineContext, months: list[Partition]) -> str:
+    """The canonical hash over the ledgers and payouts of these months."""
+    return ledger_sha256(
+        {f"{month.window.start:%Y-%m}": month_frames(context, month) for month in months}
+    )

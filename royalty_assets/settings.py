@@ -1,0 +1,111 @@
+"""Settings: environment and configuration file → typed values, validated once.
+
+No other module reads the environment. ``ROYALTY_ASSETS_HOME`` names the project's folder; all
+else has a default inside it.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from royalty_assets.domain.feeds import HttpSource, Project
+
+CONFIG_NAME = "feeds.yaml"
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class SettingsError(Exception):
+    """A configuration that cannot be used; the message says where and what to do."""
+
+
+class Settings(BaseSettings):
+    """What a deployment can set, each by ``ROYALTY_ASSETS_<NAME>``.
+
+    Attributes:
+        home: the project's folder, with feeds.yaml, catalog/ and inbox/.
+        registry_url: SQLAlchemy URL of the registry; SQLite in the home by default.
+        lake_folder: the lake's root; ``lake`` in the home by default.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ROYALTY_ASSETS_", frozen=True)
+
+    home: Path = Path("data")
+    registry_url: str = Field(default="")
+    lake_folder: Path | None = None
+
+    @property
+    def registry(self) -> str:
+        return self.registry_url or f"sqlite:///{self.home.resolve() / 'registry.db'}"
+
+    @property
+    def lake(self) -> Path:
+        return self.lake_folder or self.home.resolve() / "lake"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home.resolve() / "dagster"
+
+
+def load_project(home: Path) -> Project:
+    """Read ``feeds.yaml`` in the project's folder.
+
+    ``${NAME}`` and ``${NAME:-default}`` are replaced by environment variables.
+
+    Raises:
+        SettingsError: naming the file, the place in it and the value.
+    """
+    path = home / CONFIG_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{path} does not exist. `royalty-assets init {home}` starts a project there; "
+            "`royalty-assets demo` makes one with simulated services."
+        ) from None
+    try:
+        content = yaml.safe_load(_VARIABLE.sub(_replace_variable, text))
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from None
+    try:
+        return Project.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(
+            f"  {'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        )
+        raise SettingsError(f"{path} cannot be used:\n{problems}") from None
+
+
+def _replace_variable(match: re.Match[str]) -> str:
+    name, default = match.groups()
+    value = os.environ.get(name, default)
+    if value is None:
+        raise SettingsError(
+            f"feeds.yaml asks for the environment variable {name}, which is not set"
+        )
+    return value
+
+
+def feed_tokens(project: Project) -> dict[str, str]:
+    """Feed name → bearer token, for the feeds whose source names a variable.
+
+    Raises:
+        SettingsError: if a named variable is not set.
+    """
+    tokens = {}
+    for feed in project.feeds:
+        for source in (feed.source, feed.pool_source):
+            if isinstance(source, HttpSource) and source.token_env:
+                token: Any = os.environ.get(source.token_env)
+                if not token:
+                    raise SettingsError(
+                        f"feed {feed.name} needs its token in the environment variable "
+                        f"{source.token_env}, which is not set"
+                    )
+                tokens[feed.name] = token
+    return tokens

@@ -1,0 +1,112 @@
+"""The dialects of HTTP feeds: pages of events behind a cursor, and files behind a listing.
+
+All of them list what they have under ``deliveries``; they differ in how a partition's content is
+then had. How the rows in a payload are read is in ``rows``.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from royalty_assets.domain.feeds import HttpSource
+from royalty_assets.domain.windows import Partition
+from royalty_assets.sources.http import FeedClient
+from royalty_assets.sources.payloads import Delivery, Payload, PermanentSourceError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+PAGES_MAX = 1_000_000
+"""More pages than any hour has: a cursor that goes in circles must end."""
+
+
+class _Listed(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _ListedDelivery(_Listed):
+    key: str
+    version: str
+
+
+class _ListedFile(_Listed):
+    name: str
+    url: str
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+class _HttpSource:
+    """What cursors and files have in common: the listing."""
+
+    def __init__(self, source: HttpSource, token: str | None) -> None:
+        self._source = source
+        self._client = FeedClient(source, token)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.__aexit__()
+
+    async def deliveries(self, after: str, limit: int) -> list[Delivery]:
+        url, _, content = await self._client.page("deliveries", after=after, limit=limit)
+        listed = [_parse(_ListedDelivery, url, item) for item in _items(url, content, "deliveries")]
+        return [Delivery(item.key, item.version) for item in listed]
+
+    async def version(self, partition: Partition) -> str:
+        url, _, content = await self._client.page(f"deliveries/{partition.key}")
+        return _parse(_ListedDelivery, url, content).version
+
+
+class CursorSource(_HttpSource):
+    """``events?hour=…&cursor=…``: JSON pages, each naming the next."""
+
+    async def payloads(self, partition: Partition, spool: Path) -> AsyncIterator[Payload]:
+        params: dict[str, str | int] = {"hour": partition.key, "limit": self._source.page_size}
+        for _ in range(PAGES_MAX):
+            url, body, content = await self._client.page("events", **params)
+            _items(url, content, "events")
+            yield Payload(url, body)
+            cursor = content.get("next_cursor")
+            if cursor is None:
+                return
+            params["cursor"] = str(cursor)
+        raise PermanentSourceError(f"{partition.key} has more than {PAGES_MAX} pages")
+
+
+class FileSource(_HttpSource):
+    """``deliveries/<key>`` lists files with size and hash; each is spooled whole."""
+
+    async def payloads(self, partition: Partition, spool: Path) -> AsyncIterator[Payload]:
+        url, _, content = await self._client.page(f"deliveries/{partition.key}")
+        for number, item in enumerate(_items(url, content, "files")):
+            listed = _parse(_ListedFile, url, item)
+            # The name is the API's to choose; it is told to people, and never used as a path.
+            target = spool / f"{number:06d}"
+            await self._client.download(
+                listed.url, target, size_bytes=listed.bytes, sha256=listed.sha256
+            )
+            yield Payload(listed.name, path=target)
+
+
+def open_http_source(source: HttpSource, token: str | None = None) -> CursorSource | FileSource:
+    """The dialect's implementation, not yet connected."""
+    return (CursorSource if source.dialect == "cursor_json" else FileSource)(source, token)
+
+
+def _items(url: str, content: dict[str, Any], name: str) -> list[Any]:
+    items = content.get(name)
+    if not isinstance(items, list):
+        raise PermanentSourceError(f"{url} has no list {name!r}; is this the right API?")
+    return items
+
+
+def _parse(model: type[_Model], url: str, item: Any) -> _Model:
+    try:
+        return model.model_validate(item)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise PermanentSourceError(f"{url}: {place}: {first['msg']}") from None

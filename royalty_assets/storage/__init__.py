@@ -1,0 +1,1 @@
+"""Where data rests: the lake (immutable Parquet objects) and the registry (SQL, the truth)."""

@@ -1,0 +1,373 @@
+"""The registry: which batches are committed, what was refused, decided and left open.
+
+The registry is the truth about the pipeline; Dagster's records are for people. Each method is
+one transaction. Rows are only ever added: a commit of a higher revision supersedes, it does not
+replace. Writing the same batch or commit again changes nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.dialects import postgresql, sqlite
+
+from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage
+from royalty_assets.storage import tables
+
+_ROWS_PER_INSERT = 2_000
+
+
+class RegistryConflict(Exception):
+    """Two writers disagree about one batch; the first stands and this one must look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A refused row: ``source`` names the file or page that a person knows it by."""
+
+    source_sha256: str
+    row_number: int
+    source: str
+    rule: str
+    value: str
+    reason: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRevision:
+    """One revision of one partition of one stage, committed or in the making."""
+
+    feed: str
+    stage: Stage
+    partition_key: str
+    revision: int
+
+
+def open_registry(url: str) -> "Registry":
+    """Connect, bring the schema up to date, and return the registry.
+
+    Args:
+        url: SQLAlchemy URL; for SQLite the file's folder is made if need be.
+    """
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(parsed)
+    if parsed.get_backend_name() == "sqlite":
+        sa.event.listen(engine, "connect", _configure_sqlite)
+    migrate(engine)
+    return Registry(engine)
+
+
+def migrate(engine: sa.Engine, revision: str = "head") -> None:
+    """Run Alembic's migrations up to ``revision``."""
+    config = Config()
+    config.set_main_option(
+        "script_location", str(files("royalty_assets.storage").joinpath("migrations"))
+    )
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    # WAL lets readers (the UI, a progress bar) read while a stage commits.
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.close()
+
+
+class Registry:
+    """Reads and writes the registry's tables."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    # Batches and commits
+
+    def batches(self, feed: str, stage: Stage, partition_key: str) -> dict[str, Batch]:
+        """Window label → the batch of highest revision in this partition."""
+        query = (
+            sa.select(tables.batches)
+            .where(*_in_partition(tables.batches, feed, stage, partition_key))
+            .order_by(tables.batches.c.window_label, tables.batches.c.revision)
+        )
+        with self._engine.connect() as connection:
+            return {row.window_label: _batch(row) for row in connection.execute(query)}
+
+    def batches_by_id(self, batch_ids: Sequence[str]) -> list[Batch]:
+        """The batches with these ids, in the order asked for."""
+        found: dict[str, Batch] = {}
+        with self._engine.connect() as connection:
+            for some in _chunks(batch_ids, 500):
+                query = sa.select(tables.batches).where(tables.batches.c.batch_id.in_(some))
+                found |= {row.batch_id: _batch(row) for row in connection.execute(query)}
+        return [found[batch_id] for batch_id in batch_ids]
+
+    def commit_batch(
+        self,
+        batch: Batch,
+        *,
+        decisions: Iterable[Mapping[str, Any]] = (),
+        exceptions: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        """Record a batch whose objects are in the lake, with what was decided on it.
+
+        Raises:
+            RegistryConflict: if the same id is committed with other content.
+        """
+        row = {
+            "batch_id": batch.batch_id,
+            "feed": batch.feed,
+            "stage": str(batch.stage),
+            "partition_key": batch.partition_key,
+            "window_start": batch.window_start,
+            "window_label": batch.window_label,
+            "revision": batch.revision,
+            "input_sha256": batch.input_sha256,
+            "sha256": batch.sha256,
+            "objects": [asdict(stored) for stored in batch.objects],
+            "counts": dict(batch.counts),
+            "committed_at": datetime.now(UTC),
+        }
+        with self._engine.begin() as connection:
+            self._add(connection, tables.batches, [row])
+            standing = connection.scalar(
+                sa.select(tables.batches.c.sha256).where(tables.batches.c.batch_id == batch.batch_id)
+            )
+            if standing != batch.sha256:
+                raise RegistryConflict(
+                    f"batch {batch.batch_id} is already committed with manifest {standing}, not "
+                    f"{batch.sha256}; another run got there first, run the partition again"
+                )
+            self._add(connection, tables.decisions, decisions)
+            self._add(connection, tables.exceptions, exceptions)
+
+    def commit(self, feed: str, stage: Stage, partition_key: str) -> Commit | None:
+        """The commit in force, or None for a partition that never was."""
+        query = (
+            sa.select(tables.commits)
+            .where(*_in_partition(tables.commits, feed, stage, partition_key))
+            .order_by(tables.commits.c.revision.desc())
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _commit(row)
+
+    def commits(
+        self, stage: Stage, feed: str | None = None, partition_keys: Sequence[str] | None = None
+    ) -> list[Commit]:
+        """The commits in force of a stage, by feed and partition key."""
+        table = tables.commits
+        query = (
+            sa.select(table)
+            .where(table.c.stage == str(stage))
+            .order_by(table.c.feed, table.c.partition_key, table.c.revision)
+        )
+        if feed is not None:
+            query = query.where(table.c.feed == feed)
+        with self._engine.connect() as connection:
+            in_force = {(row.feed, row.partition_key): row for row in connection.execute(query)}
+        wanted = None if partition_keys is None else set(partition_keys)
+        return [
+            _commit(row) for (_, key), row in in_force.items() if wanted is None or key in wanted
+        ]
+
+    def commit_partition(self, commit: Commit) -> None:
+        """Close a partition. Its dead letters are there already, and in force from now on.
+
+        Raises:
+            RegistryConflict: if the revision is committed with other content.
+        """
+        row = {
+            "feed": commit.feed,
+            "stage": str(commit.stage),
+            "partition_key": commit.partition_key,
+            "revision": commit.revision,
+            "input_sha256": commit.input_sha256,
+            "batch_ids": list(commit.batch_ids),
+            "counts": dict(commit.counts),
+            "checks": dict(commit.checks),
+            "is_green": commit.is_green,
+            "committed_at": datetime.now(UTC),
+        }
+        with self._engine.begin() as connection:
+            self._add(connection, tables.commits, [row])
+        standing = self.commit(commit.feed, commit.stage, commit.partition_key)
+        if standing is None or standing.input_sha256 != commit.input_sha256:
+            raise RegistryConflict(
+                f"{commit.feed}/{commit.stage} {commit.partition_key} was committed by another run "
+                "meanwhile; run the partition again"
+            )
+
+    # Dead letters, decisions and exceptions
+
+    def discard_uncommitted(self, revision: PartitionRevision) -> None:
+        """Remove dead letters that a crashed run left for a revision that was never committed."""
+        table, commits = tables.dead_letters, tables.commits
+        committed = sa.exists().where(*_of_revision(commits, revision))
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.delete(table).where(*_of_revision(table, revision), sa.not_(committed))
+            )
+
+    def add_dead_letters(self, revision: PartitionRevision, letters: Iterable[DeadLetter]) -> None:
+        """Record refused rows of a revision that is being made."""
+        place = asdict(revision) | {"stage": str(revision.stage)}
+        with self._engine.begin() as connection:
+            self._add(
+                connection, tables.dead_letters, (place | asdict(letter) for letter in letters)
+            )
+
+    def count_dead_letters(self, revision: PartitionRevision) -> tuple[int, int]:
+        """How many rows have a dead letter, and how many letters lack rule or reason."""
+        table = tables.dead_letters
+        row = (table.c.source_sha256, table.c.row_number)
+        rows = sa.select(*row).where(*_of_revision(table, revision)).distinct().subquery()
+        unexplained = (
+            sa.select(sa.func.count())
+            .select_from(table)
+            .where(
+                *_of_revision(table, revision), sa.or_(table.c.rule == "", table.c.reason == "")
+            )
+        )
+        with self._engine.connect() as connection:
+            recorded = connection.scalar(sa.select(sa.func.count()).select_from(rows))
+            return recorded or 0, connection.scalar(unexplained) or 0
+
+    def dead_letters(
+        self, feed: str | None = None, stage: Stage | None = None, *, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Dead letters of the commits in force, as rows of their table."""
+        table = tables.dead_letters
+        query = sa.select(table).where(*_in_force(table)).limit(limit)
+        if feed is not None:
+            query = query.where(table.c.feed == feed)
+        if stage is not None:
+            query = query.where(table.c.stage == str(stage))
+        query = query.order_by(table.c.feed, table.c.partition_key, table.c.source, table.c.row_number)
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def dead_letter_rules(self) -> list[tuple[str, str, str, int]]:
+        """(feed, stage, rule, how many) over the commits in force, most frequent first."""
+        table = tables.dead_letters
+        number = sa.func.count().label("number")
+        query = (
+            sa.select(table.c.feed, table.c.stage, table.c.rule, number)
+            .where(*_in_force(table))
+            .group_by(table.c.feed, table.c.stage, table.c.rule)
+            .order_by(number.desc(), table.c.feed, table.c.rule)
+        )
+        with self._engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(query)]
+
+    def top_exceptions(self, limit: int = 20) -> list[dict[str, Any]]:
+        """Open questions, those with most units first: names with reason and units."""
+        table = tables.exceptions
+        units = sa.func.sum(table.c.units).label("units")
+        key = (table.c.isrc, table.c.title, table.c.artist, table.c.reason)
+        query = (
+            sa.select(*key, units)
+            .where(table.c.batch_id.in_(self._matched_in_force()))
+            .group_by(*key)
+            .order_by(units.desc(), *key)
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _matched_in_force(self) -> list[str]:
+        return [b for commit in self.commits(Stage.MATCHED) for b in commit.batch_ids]
+
+    def _add(
+        self, connection: sa.Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]
+    ) -> None:
+        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
+        statement = dialect.insert(table).on_conflict_do_nothing()
+        for some in _chunks(rows, _ROWS_PER_INSERT):
+            connection.execute(statement, some)
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while some := list(islice(iterator, size)):
+        yield some
+
+
+def _in_partition(
+    table: sa.Table, feed: str, stage: Stage, partition_key: str
+) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        table.c.feed == feed,
+        table.c.stage == str(stage),
+        table.c.partition_key == partition_key,
+    )
+
+
+def _of_revision(
+    table: sa.Table, revision: PartitionRevision
+) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        *_in_partition(table, revision.feed, revision.stage, revision.partition_key),
+        table.c.revision == revision.revision,
+    )
+
+
+def _in_force(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
+    other = tables.commits.alias()
+    newest = (
+        sa.select(sa.func.max(other.c.revision))
+        .where(
+            other.c.feed == table.c.feed,
+            other.c.stage == table.c.stage,
+            other.c.partition_key == table.c.partition_key,
+        )
+        .scalar_subquery()
+    )
+    return (table.c.revision == newest,)
+
+
+def _batch(row: Any) -> Batch:
+    return Batch(
+        feed=row.feed,
+        stage=Stage(row.stage),
+        partition_key=row.partition_key,
+        window_start=row.window_start.replace(tzinfo=UTC)
+        if row.window_start.tzinfo is None
+        else row.window_start.astimezone(UTC),
+        window_label=row.window_label,
+        revision=row.revision,
+        input_sha256=row.input_sha256,
+        objects=tuple(LakeObject(**stored) for stored in row.objects),
+        counts=row.counts,
+    )
+
+
+def _commit(row: Any) -> Commit:
+    return Commit(
+        feed=row.feed,
+        stage=Stage(row.stage),
+        partition_key=row.partition_key,
+        revision=row.revision,
+        input_sha256=row.input_sha256,
+        batch_ids=tuple(row.batch_ids),
+        counts=row.counts,
+        checks=row.checks,
+    )

@@ -1,0 +1,106 @@
+"""The registry's tables. A change here needs a migration in ``migrations/versions``."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+_PARTITION = (
+    sa.Column("feed", sa.String(64), nullable=False),
+    sa.Column("stage", sa.String(16), nullable=False),
+    sa.Column("partition_key", sa.String(32), nullable=False),
+)
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("batch_id", sa.String(160), primary_key=True),
+    *(column.copy() for column in _PARTITION),
+    sa.Column("window_start", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("window_label", sa.String(32), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("input_sha256", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("objects", sa.JSON, nullable=False),
+    sa.Column("counts", sa.JSON, nullable=False),
+    sa.Column("committed_at", sa.DateTime(timezone=True), nullable=False),
+    sa.UniqueConstraint("feed", "stage", "window_label", "revision"),
+    sa.Index("ix_batches_feed_stage_partition_key", "feed", "stage", "partition_key"),
+    comment="One row per committed batch; never updated.",
+)
+
+commits = sa.Table(
+    "commits",
+    metadata,
+    *(column.copy() for column in _PARTITION),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("input_sha256", sa.String(64), nullable=False),
+    sa.Column("batch_ids", sa.JSON, nullable=False),
+    sa.Column("counts", sa.JSON, nullable=False),
+    sa.Column("checks", sa.JSON, nullable=False),
+    sa.Column("is_green", sa.Boolean, nullable=False),
+    sa.Column("committed_at", sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint("feed", "stage", "partition_key", "revision"),
+    comment="The revisions of each partition of each stage; the highest one is in force.",
+)
+
+dead_letters = sa.Table(
+    "dead_letters",
+    metadata,
+    *(column.copy() for column in _PARTITION),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("source_sha256", sa.String(64), nullable=False),
+    sa.Column("row_number", sa.BigInteger, nullable=False),
+    sa.Column("source", sa.String(512), nullable=False),
+    sa.Column("rule", sa.String(128), nullable=False),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint(
+        "feed", "stage", "partition_key", "revision", "source_sha256", "row_number", "rule"
+    ),
+    comment="What was refused: which row of which source, by which rule, and why.",
+)
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("usage_key", sa.String(64), nullable=False),
+    sa.Column("catalog_version", sa.String(64), nullable=False),
+    sa.Column("matcher_version", sa.String(16), nullable=False),
+    sa.Column("isrc", sa.String(64), nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("artist", sa.Text, nullable=False),
+    sa.Column("recording_id", sa.String(64)),
+    sa.Column("method", sa.String(32), nullable=False),
+    sa.Column("score", sa.Float),
+    sa.Column("runner_up_id", sa.String(64)),
+    sa.Column("runner_up_score", sa.Float),
+    sa.Column("margin", sa.Float),
+    sa.Column("reason", sa.String(64)),
+    sa.Column("batch_id", sa.String(160), nullable=False),
+    sa.Column("batch_sha256", sa.String(64), nullable=False),
+    sa.PrimaryKeyConstraint("usage_key", "catalog_version", "matcher_version"),
+    comment="Judgements on names: one row per distinct name and catalog, with the batch that first "
+    "asked. Every decision of every batch, ISRC matches included, is in its lake object.",
+)
+
+exceptions = sa.Table(
+    "exceptions",
+    metadata,
+    sa.Column("batch_id", sa.String(160), nullable=False),
+    sa.Column("usage_key", sa.String(64), nullable=False),
+    sa.Column("territory", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(64), nullable=False),
+    sa.Column("isrc", sa.String(64), nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("artist", sa.Text, nullable=False),
+    sa.Column("units", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("batch_id", "usage_key", "territory", "reason"),
+    comment="Usage that awaits a person's decision, by batch.",
+)
