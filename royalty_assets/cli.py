@@ -7,10 +7,11 @@ What belongs here: arguments, environment for child processes, exit codes. What 
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
@@ -52,11 +53,11 @@ Seed = Annotated[int, typer.Option(help="The same seed is the same world.")]
 def _told_errors() -> Iterator[None]:
     """Errors that a person can mend are shown as they are, without a traceback."""
     from royalty_assets.orchestration.runner import AnotherRunError
-    from royalty_assets.pipeline.context import StageBlocked
+    from royalty_assets.pipeline.context import StageBlockedError
 
     try:
         yield
-    except (SettingsError, AnotherRunError, StageBlocked) as error:
+    except (SettingsError, AnotherRunError, StageBlockedError) as error:
         complaints.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
 
@@ -217,7 +218,13 @@ def dead_letters(
         rows = Table("where", "row", "rule", "value", "reason", title="Rows", title_justify="left")
         for letter in registry.dead_letters(feed, limit=limit):
             place = f"{letter['feed']} {letter['partition_key']} {letter['source'][-60:]}"
-            cells = [place, str(letter["row_number"]), letter["rule"], letter["value"], letter["reason"]]
+            cells = [
+                place,
+                str(letter["row_number"]),
+                letter["rule"],
+                letter["value"],
+                letter["reason"],
+            ]
             rows.add_row(*(cell.replace("[", r"\[") for cell in cells))
         console.print(rules, rows)
         session.close()
@@ -260,10 +267,8 @@ def ui(
             os.environ[SIMULATOR_URL_VARIABLE] = url
         console.print(f"Dagster UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
         command = [sys.executable, "-m", "dagster", "dev", "-m", "royalty_assets.definitions"]
-        status = os.spawnv(
-            os.P_WAIT, sys.executable, [*command, "-h", "127.0.0.1", "-p", str(port)]
-        )
-    raise typer.Exit(status)
+        with suppress(KeyboardInterrupt):
+            subprocess.run([*command, "-h", "127.0.0.1", "-p", str(port)], check=False)  # noqa: S603 - our own words
 
 
 def _is_taken(port: int) -> bool:

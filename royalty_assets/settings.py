@@ -40,14 +40,17 @@ class Settings(BaseSettings):
 
     @property
     def registry(self) -> str:
+        """The registry's URL in force."""
         return self.registry_url or f"sqlite:///{self.home.resolve() / 'registry.db'}"
 
     @property
     def lake(self) -> Path:
+        """The lake's root in force."""
         return self.lake_folder or self.home.resolve() / "lake"
 
     @property
     def dagster_home(self) -> Path:
+        """Where Dagster keeps the project's records."""
         return self.home.resolve() / "dagster"
 
 
@@ -68,17 +71,29 @@ def load_project(home: Path) -> Project:
             "`royalty-assets demo` makes one with simulated services."
         ) from None
     try:
-        content = yaml.safe_load(_VARIABLE.sub(_replace_variable, text))
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from None
     try:
-        return Project.model_validate(content)
+        return Project.model_validate(_with_variables(content))
     except ValidationError as error:
         problems = "\n".join(
             f"  {'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"
             for problem in error.errors(include_url=False)
         )
         raise SettingsError(f"{path} cannot be used:\n{problems}") from None
+
+
+def _with_variables(content: Any) -> Any:
+    """The same content with the variables in its texts replaced."""
+    match content:
+        case str():
+            return _VARIABLE.sub(_replace_variable, content)
+        case list():
+            return [_with_variables(item) for item in content]
+        case dict():
+            return {key: _with_variables(value) for key, value in content.items()}
+    return content
 
 
 def _replace_variable(match: re.Match[str]) -> str:

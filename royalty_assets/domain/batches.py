@@ -115,6 +115,7 @@ class Commit:
 
     @property
     def is_green(self) -> bool:
+        """Whether what comes after may use this partition."""
         return not any(self.checks.values())
 
 

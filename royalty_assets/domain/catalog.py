@@ -44,11 +44,15 @@ def _valid_isrc(text: str) -> str:
 
 def _percentage(value: Any) -> Decimal:
     try:
-        share = parse_amount(value.strip().removesuffix("%") if isinstance(value, str) else str(value))
+        share = parse_amount(
+            value.strip().removesuffix("%") if isinstance(value, str) else str(value)
+        )
     except AmountError as error:
         raise PydanticCustomError("share", "{reason}", {"reason": str(error)}) from None
     if not 0 < share <= 100 or share * 10**SHARE_DECIMALS % 1:
-        raise PydanticCustomError("share", "A share is a percentage above 0, up to 100, of 6 decimals")
+        raise PydanticCustomError(
+            "share", "A share is a percentage above 0, up to 100, of 6 decimals"
+        )
     return share
 
 

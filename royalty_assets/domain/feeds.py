@@ -9,7 +9,14 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from royalty_assets.domain.usage import Amount, Currency, RecordKind
 from royalty_assets.domain.windows import Cadence, Partition, partitions_between
@@ -102,6 +109,7 @@ class Feed(_Configured):
 
     @property
     def has_pool(self) -> bool:
+        """Whether usage of this feed shares money that comes apart from it."""
         return self.pool is not None or self.pool_source is not None
 
     @property

@@ -144,7 +144,9 @@ def _post_priced(claims: pl.DataFrame, lines: _Lines) -> None:
 
 def _post_pools(claims: pl.DataFrame, pools: pl.DataFrame, lines: _Lines) -> None:
     """Let each claim share the narrowest pool that covers it, and post pools without claims."""
-    due = pools.filter(~pl.col("is_agreed") | pl.col("feed").is_in(claims["feed"].unique().to_list()))
+    due = pools.filter(
+        ~pl.col("is_agreed") | pl.col("feed").is_in(claims["feed"].unique().to_list())
+    )
     amounts = due.group_by("feed", *_POOL_KEY, "currency").agg(pl.col("amount").sum())
     money: dict[tuple[str, str, str], list[tuple[str, int]]] = {}
     for (feed, territory, tier, currency), atoms in sorted(

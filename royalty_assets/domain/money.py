@@ -24,7 +24,9 @@ _PLAIN_AMOUNT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{
 
 # ISO 4217 minor units that are not 2.
 _MINOR_UNIT_DECIMALS = {
-    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
+    **dict.fromkeys(
+        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
+    ),
     **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
     **dict.fromkeys("CLF UYW".split(), 4),
 }
@@ -82,7 +84,7 @@ def to_atoms(amount: Decimal) -> int:
         magnitude, lost = divmod(coefficient, 10**-shift)
         if lost:
             raise AmountError(f"more than {AMOUNT_DECIMALS} decimals: {amount}")
-    return -magnitude if sign else magnitude
+    return int(-magnitude if sign else magnitude)
 
 
 def from_atoms(atoms: int) -> Decimal:

@@ -27,7 +27,7 @@ def atoms_to_series(name: str, atoms: Sequence[int]) -> pl.Series:
     """
     buffer = b"".join(amount.to_bytes(_BYTES_PER_AMOUNT, "little", signed=True) for amount in atoms)
     array = pa.Array.from_buffers(_ARROW_AMOUNT, len(atoms), [None, pa.py_buffer(buffer)])
-    return cast(pl.Series, pl.from_arrow(array)).alias(name)
+    return cast("pl.Series", pl.from_arrow(array)).alias(name)
 
 
 def series_to_atoms(series: pl.Series) -> list[int]:

@@ -75,14 +75,15 @@ def build_payouts(ledger: pl.DataFrame, shares: pl.DataFrame) -> Payouts:
         "rights_holder_id", keep="first", maintain_order=True
     )
     payouts, residue = _round(lines, names)
-    balance = _balance(ledger, payouts, residue, payable.join(shares, on="recording_id", how="anti"))
+    balance = _balance(
+        ledger, payouts, residue, payable.join(shares, on="recording_id", how="anti")
+    )
     return Payouts(lines, payouts, balance)
 
 
 def _split(payable: pl.DataFrame, shares: pl.DataFrame) -> pl.DataFrame:
-    assert list(shares.schema) == list(SHARE_SCHEMA)
     splits: dict[str, list[tuple[str, int]]] = {}
-    for recording_id, holder, _, parts in shares.iter_rows():
+    for recording_id, holder, _, parts in shares.select(SHARE_SCHEMA.keys()).iter_rows():
         splits.setdefault(recording_id, []).append((holder, parts))
     rows: list[tuple[str, str, str, str, int, int]] = []
     amounts: list[int] = []

@@ -27,10 +27,15 @@ def simulated_shares(recordings: pl.DataFrame) -> pl.DataFrame:
 def _split(recording: dict[str, str]) -> Iterator[tuple[str, str, str, int]]:
     draw = hashlib.sha256(recording["isrc"].encode()).digest()
     artist_parts = SHARE_WHOLE * _ARTIST_PERCENT[draw[0] % len(_ARTIST_PERCENT)] // 100
-    credits = normalise_credits(recording["artist"]) or ["unknown artist"]
-    artist = credits[0].replace(" ", "-")[:100]
+    credited = normalise_credits(recording["artist"]) or ["unknown artist"]
+    artist = credited[0].replace(" ", "-")[:100]
     label = f"{draw[1] % _LABELS + 1:02d}"
-    yield recording["recording_id"], f"sim-artist:{artist}", f"{credits[0]} (simulated)", artist_parts
+    yield (
+        recording["recording_id"],
+        f"sim-artist:{artist}",
+        f"{credited[0]} (simulated)",
+        artist_parts,
+    )
     yield (
         recording["recording_id"],
         f"sim-label:{label}",

@@ -150,9 +150,13 @@ def _frame(rows: ValidatedRows, schema: dict[str, pl.DataType]) -> pl.DataFrame:
     # Column by column over the models' own dicts: attribute access is several times slower, and
     # this runs once for every record there is.
     fields = [record.__dict__ for record in rows.accepted]
-    constants = {"units": 1, "use_type": "OnDemandStream", "is_agreed": False}
+    constants: dict[str, int | str | bool] = {
+        "units": 1,
+        "use_type": "OnDemandStream",
+        "is_agreed": False,
+    }
     columns: dict[str, list[Any] | pl.Series] = {}
-    for name in schema:
+    for name, dtype in schema.items():
         if name == "source_sha256":
             columns[name] = [sha256 for sha256, _ in rows.origins]
         elif name == "row_number":
@@ -165,7 +169,7 @@ def _frame(rows: ValidatedRows, schema: dict[str, pl.DataType]) -> pl.DataFrame:
         elif name == "event_id":
             columns[name] = [f"{sha256}:{row_number}" for sha256, row_number in rows.origins]
         else:
-            columns[name] = pl.repeat(constants.get(name), len(fields), dtype=schema[name], eager=True)
+            columns[name] = pl.repeat(constants.get(name), len(fields), dtype=dtype, eager=True)
     return pl.DataFrame(columns, schema=schema)
 
 
@@ -197,10 +201,9 @@ def deduplicate(lines: pl.DataFrame) -> Deduplicated:
     a repetition: it comes back as conflicting, to be put before a person.
     """
     told = [name for name in lines.columns if name not in {"source_sha256", "row_number"}]
+    rest = [name for name in told if name not in {"used_at", "event_id"}]
     ordered = lines.sort(
-        ["used_at", "event_id", *(n for n in told if n not in {"used_at", "event_id"})]
-        + ["source_sha256", "row_number"],
-        nulls_last=False,
+        ["used_at", "event_id", *rest, "source_sha256", "row_number"], nulls_last=False
     )
     distinct = ordered.unique(told, keep="first", maintain_order=True)
     kept = distinct.unique("event_id", keep="first", maintain_order=True)

@@ -90,6 +90,7 @@ class Partition:
 
     @property
     def key(self) -> str:
+        """The partition's name in the UI and the registry."""
         return self.window.start.strftime(self.cadence.key_format)
 
     @property

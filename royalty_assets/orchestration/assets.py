@@ -7,6 +7,7 @@
 import asyncio
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from functools import partial
 
 import dagster as dg
 
@@ -27,7 +28,7 @@ from royalty_assets.pipeline.context import (
     CATALOG_PARTITION,
     Outcome,
     PipelineContext,
-    StageBlocked,
+    StageBlockedError,
 )
 from royalty_assets.pipeline.ingest import ingest
 from royalty_assets.pipeline.match import match
@@ -35,7 +36,7 @@ from royalty_assets.pipeline.month import pay_out, post_ledger
 from royalty_assets.pipeline.pool import take_pool
 from royalty_assets.pipeline.validate import validate
 from royalty_assets.storage.lake import LakeError
-from royalty_assets.storage.registry import RegistryConflict
+from royalty_assets.storage.registry import RegistryConflictError
 
 CATALOG_KEY = dg.AssetKey(["catalog"])
 LEDGER_KEY = dg.AssetKey(["ledger"])
@@ -254,13 +255,13 @@ def _each(
 ) -> Iterator[Outcome]:
     """Call a stage on each partition; one that is blocked is told, and the others go on."""
     for partition in partitions:
-        yield _told_if_blocked(partition.key, lambda partition=partition: call(partition))
+        yield _told_if_blocked(partition.key, partial(call, partition))
 
 
 def _told_if_blocked(partition_key: str, call: Callable[[], Outcome]) -> Outcome:
     try:
         return call()
-    except (StageBlocked, LakeError, RegistryConflict) as error:
+    except (StageBlockedError, LakeError, RegistryConflictError) as error:
         return Outcome(partition_key, None, problem=str(error))
 
 

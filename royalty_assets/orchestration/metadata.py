@@ -58,7 +58,7 @@ def column_schema(stage: Stage) -> Mapping[str, Any]:
 def commit_metadata(context: PipelineContext, commit: Commit) -> Mapping[str, Any]:
     """What a commit has to tell about its partition."""
     batches = context.registry.batches_by_id(commit.batch_ids)
-    metadata: dict[str, Any] = {name: number for name, number in commit.counts.items()}
+    metadata: dict[str, Any] = dict(commit.counts)
     metadata["revision"] = commit.revision
     metadata |= _rates(commit)
     metadata["batches"] = dg.MetadataValue.md(_batch_table(context, batches))
@@ -88,7 +88,9 @@ def _batch_table(context: PipelineContext, batches: list[Batch]) -> str:
         for batch in batches
         for stored in batch.objects
     ]
-    more = f"\n\n… and {len(rows) - OBJECTS_SHOWN_MAX} more" if len(rows) > OBJECTS_SHOWN_MAX else ""
+    more = (
+        f"\n\n… and {len(rows) - OBJECTS_SHOWN_MAX} more" if len(rows) > OBJECTS_SHOWN_MAX else ""
+    )
     table = "\n".join(rows[:OBJECTS_SHOWN_MAX])
     return f"| batch | SHA-256 | rows | object |\n|---|---|---:|---|\n{table}{more}"
 
@@ -129,8 +131,10 @@ def money_table(frame: pl.DataFrame, currency_column: str) -> str:
 def top_payees(payouts: pl.DataFrame, number: int) -> list[tuple[str, str, int]]:
     """(name, currency, atoms) of those who are paid most, currencies side by side."""
     ranked = payouts.sort("amount_paid", "rights_holder_id", descending=[True, False])
-    best = ranked.group_by("currency", maintain_order=True).head(number).sort(
-        "currency", "amount_paid", "rights_holder_id", descending=[False, True, False]
+    best = (
+        ranked.group_by("currency", maintain_order=True)
+        .head(number)
+        .sort("currency", "amount_paid", "rights_holder_id", descending=[False, True, False])
     )
     return list(
         zip(

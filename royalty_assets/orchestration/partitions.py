@@ -42,8 +42,6 @@ def month_partitions(project: Project) -> dg.TimeWindowPartitionsDefinition:
     return _partitions(Cadence.MONTHLY, project.start, end)
 
 
-def partitions_of_run(
-    context: dg.AssetExecutionContext, cadence: Cadence
-) -> list[Partition]:
+def partitions_of_run(context: dg.AssetExecutionContext, cadence: Cadence) -> list[Partition]:
     """The partitions that a run was asked for, in order."""
     return [Partition.parse(cadence, key) for key in context.partition_keys]

@@ -132,8 +132,10 @@ def plan_run(session: PipelineSession) -> list[StagePlan]:
     months: dict[str, Partition] = {}
     for feed in project.feeds:
         partitions = _partitions(session, feed)
-        for stage in (Stage.RAW, Stage.VALIDATED, Stage.MATCHED):
-            plans.append(StagePlan(feed.name, stage, stage_key(feed, stage), partitions))
+        plans += [
+            StagePlan(feed.name, stage, stage_key(feed, stage), partitions)
+            for stage in (Stage.RAW, Stage.VALIDATED, Stage.MATCHED)
+        ]
         own_months = {partition.month.key: partition.month for partition in partitions}
         months |= own_months
         if feed.has_pool:
@@ -179,9 +181,7 @@ def run_project(
         report.failures += _execute(definitions, instance, CATALOG_KEY)
         for plan in plans:
             for first, last in _ranges(plan.partitions):
-                report.failures += _execute(
-                    definitions, instance, plan.key, first.key, last.key
-                )
+                report.failures += _execute(definitions, instance, plan.key, first.key, last.key)
     finally:
         session.on_outcome = told
     return report
@@ -217,8 +217,8 @@ def _execute(
     return [
         f"{key.to_user_string()}: {error.message.strip()}"
         for error in errors
-        if error is not None and error.cls_name != dg.Failure.__name__ and not error.cause
-        or error is not None and error.cause and error.cause.cls_name != dg.Failure.__name__
+        if (error is not None and error.cls_name != dg.Failure.__name__ and not error.cause)
+        or (error is not None and error.cause and error.cause.cls_name != dg.Failure.__name__)
     ]
 
 

@@ -1,11 +1,13 @@
 """The monthly rhythm: pools, ledger and payouts of the month that has ended."""
 
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
 from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.feeds import Project
+from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.orchestration.assets import LEDGER_KEY, PAYOUTS_KEY, stage_key
 
 MONTH_END_JOB = "month_end"
@@ -34,9 +36,10 @@ def month_end_schedule(months: dg.TimeWindowPartitionsDefinition) -> dg.Schedule
         description="Pays out the month that has ended, on the fifth of the next.",
     )
     def month_end(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        last = months.get_last_partition_key(context.scheduled_execution_time)
-        if last is None:
-            return dg.SkipReason("no month of the project has ended yet")
-        return dg.RunRequest(run_key=f"month_end:{last}", partition_key=last)
+        this_month = Partition.of(Cadence.MONTHLY, context.scheduled_execution_time)
+        ended = Partition.of(Cadence.MONTHLY, this_month.window.start - timedelta(days=1)).key
+        if ended not in months.get_partition_keys():
+            return dg.SkipReason(f"{ended} is not a month of the project")
+        return dg.RunRequest(run_key=f"month_end:{ended}", partition_key=ended)
 
     return month_end

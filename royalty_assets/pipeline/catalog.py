@@ -20,11 +20,11 @@ from royalty_assets.pipeline.context import (
     CATALOG_PARTITION,
     Outcome,
     PipelineContext,
-    StageBlocked,
+    StageBlockedError,
     next_revision,
     rebatch,
 )
-from royalty_assets.sources.delimited import DelimitedFile, UnreadableFile
+from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError
 from royalty_assets.storage.lake import file_sha256, put_frame, read_frame
 from royalty_assets.storage.registry import DeadLetter
 
@@ -36,7 +36,7 @@ def take_catalog(context: PipelineContext) -> Outcome:
     """Read the catalog folder and commit a snapshot, unless it is the one in force.
 
     Raises:
-        StageBlocked: if the folder holds no recordings.
+        StageBlockedError: if the folder holds no recordings.
     """
     registry = context.registry
     config = context.project.catalog
@@ -60,7 +60,7 @@ def take_catalog(context: PipelineContext) -> Outcome:
         _read_file(context, path, sha256, rows, letters)
     catalog, problems = build_catalog(rows["recordings"], rows["shares"], rows["rights"])
     if catalog.recordings.is_empty():
-        raise StageBlocked(
+        raise StageBlockedError(
             f"the catalog folder {folder} holds no usable recordings; put a CSV with the columns "
             "isrc, title and artist there"
             + "".join(f"\n  {letter.source}: {letter.reason}" for letter in letters[:5])
@@ -86,19 +86,25 @@ def _read_file(
             opened = DelimitedFile(sha256, stream, templates)
             for row in opened.rows():
                 if isinstance(row, Rejection):
-                    letters.append(
-                        DeadLetter(
-                            sha256, row.row_number, path.name, row.rule, row.value, row.reason,
-                            row.content,
-                        )  # fmt: skip
-                    )
-                else:
-                    assert isinstance(row.content, dict)
+                    letters.append(_reader_letter(path.name, row))
+                elif isinstance(row.content, dict):
                     read.append(CatalogRow(path.name, row.row_number, row.content))
-    except UnreadableFile as error:
+    except UnreadableFileError as error:
         letters.append(DeadLetter(sha256, 0, path.name, error.rule, "", error.reason, ""))
         return
     rows[opened.template.records] += read
+
+
+def _reader_letter(source: str, rejection: Rejection) -> DeadLetter:
+    return DeadLetter(
+        rejection.source_sha256,
+        rejection.row_number,
+        source,
+        rejection.rule,
+        rejection.value,
+        rejection.reason,
+        rejection.content,
+    )
 
 
 def _letter(problem: CatalogProblem, hashes: dict[str, str]) -> DeadLetter:
@@ -108,9 +114,7 @@ def _letter(problem: CatalogProblem, hashes: dict[str, str]) -> DeadLetter:
     )
 
 
-def _with_missing_shares(
-    policy: str, catalog: Catalog, mentioned: set[str]
-) -> tuple[Catalog, int]:
+def _with_missing_shares(policy: str, catalog: Catalog, mentioned: set[str]) -> tuple[Catalog, int]:
     """Make splits up for recordings that no share row speaks of, where configuration says so."""
     if policy != "simulated":
         return catalog, 0
@@ -176,11 +180,11 @@ def catalog_in_force(context: PipelineContext) -> tuple[str, Batch]:
     """The version and batch of the catalog in force.
 
     Raises:
-        StageBlocked: if none is committed.
+        StageBlockedError: if none is committed.
     """
     commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
     if commit is None:
-        raise StageBlocked("no catalog is committed yet; materialise the catalog first")
+        raise StageBlockedError("no catalog is committed yet; materialise the catalog first")
     (batch,) = context.registry.batches_by_id(commit.batch_ids)
     return batch.input_sha256, batch
 
@@ -202,4 +206,3 @@ def shares_in_force(context: PipelineContext) -> tuple[str, pl.DataFrame]:
     version, batch = catalog_in_force(context)
     shares = read_frame(context.lake, batch.objects[_TABLES.index("shares")])
     return version, shares.select(SHARE_SCHEMA.keys())
-

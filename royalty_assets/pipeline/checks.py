@@ -9,9 +9,9 @@ from royalty_assets.domain.usage import RecordKind
 
 STAGE_CHECKS: dict[Stage, dict[str, str]] = {
     Stage.RAW: {
-        "every_payload_is_kept_as_sent": "The bytes in the lake, read back, have the SHA-256 that "
-        "they had when they were received. If red: the disk or the store is at fault; restore the "
-        "object from a copy, or materialise the partition again.",
+        "every_payload_is_kept_as_sent": "The bytes in the lake have the SHA-256 that they had "
+        "when they were received. If red: the disk or the store is at fault; restore the object from a "
+        "copy, or materialise the partition again.",
     },
     Stage.VALIDATED: {
         "every_row_is_accounted_for": "Invariant 1: rows received = accepted + rejected + "
@@ -26,7 +26,7 @@ STAGE_CHECKS: dict[Stage, dict[str, str]] = {
         "report_totals_agree": "The lines of each report come to what its footer says. If red: the "
         "file is not whole, or its template reads it wrongly.",
         "rejects_are_within_limits": "Rejected rows are at most the feed's rejected_fraction_max. "
-        "If red: the feed has probably changed its schema; `royalty-assets dead-letters` shows how.",
+        "If red: the feed has probably changed its schema; `royalty-assets dead-letters` tells.",
     },
     Stage.MATCHED: {
         "every_unit_is_accounted_for": "Invariant 1: units in = matched + in suspense, counted in "
@@ -43,15 +43,15 @@ STAGE_CHECKS: dict[Stage, dict[str, str]] = {
         "every_expected_partition_is_in": "All partitions and pools of the month are committed and "
         "green. If red: materialise what is named, or wait for it.",
         "ledger_balances": "Double entry: per feed and currency the lines sum to zero.",
-        "every_unit_is_accounted_for": "Invariant 1: units in = posted to recordings + in suspense.",
+        "every_unit_is_accounted_for": "Invariant 1: units in = posted to recordings or suspense.",
         "ledger_balances_to_money_reported": "Receivables are what reports and pools say, to the "
         "last digit.",
     },
     Stage.PAYOUTS: {
         "every_amount_is_accounted_for": "Invariant 1: money in = paid + held + in suspense + "
         "carried forward + residue, per currency, exactly.",
-        "every_split_is_whole": "What is split over a recording's rights holders is what the ledger "
-        "owes on it.",
+        "every_split_is_whole": "What is split over a recording's rights holders is what the "
+        "ledger owes on it.",
     },
 }
 

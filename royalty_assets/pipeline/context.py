@@ -17,7 +17,7 @@ LEDGER_FEED = "ledger"
 CATALOG_PARTITION = "current"
 
 
-class StageBlocked(Exception):
+class StageBlockedError(Exception):
     """A stage that cannot go on, and what to do so that it can."""
 
 
@@ -82,15 +82,17 @@ def green_input(
     """The committed input of the next stage.
 
     Raises:
-        StageBlocked: if it is not committed, or a check of it is red.
+        StageBlockedError: if it is not committed, or a check of it is red.
     """
     commit = context.registry.commit(feed, stage, partition_key)
     if commit is None:
-        raise StageBlocked(
+        raise StageBlockedError(
             f"{feed}/{stage} is not committed for {partition_key}; materialise that first"
         )
     if not commit.is_green:
-        raise StageBlocked(f"{feed}/{stage} is red for {partition_key}: {first_finding(commit)}")
+        raise StageBlockedError(
+            f"{feed}/{stage} is red for {partition_key}: {first_finding(commit)}"
+        )
     return commit, context.registry.batches_by_id(commit.batch_ids)
 
 
@@ -100,9 +102,7 @@ def first_finding(commit: Commit) -> str:
     return f"{name}: {findings[0]}"
 
 
-def rebatch(
-    current: Mapping[str, Batch], batch: Callable[[int], Batch]
-) -> tuple[Batch, bool]:
+def rebatch(current: Mapping[str, Batch], batch: Callable[[int], Batch]) -> tuple[Batch, bool]:
     """The batch to have for a window: the one in force if its content is the same.
 
     Args:

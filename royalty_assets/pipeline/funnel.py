@@ -53,6 +53,7 @@ class Funnel:
 
     @property
     def is_accounted_for(self) -> bool:
+        """Whether nothing is missing."""
         return not self.findings
 
 
@@ -105,7 +106,14 @@ def _gaps(context: PipelineContext, months: list[Partition]) -> list[str]:
     gaps = []
     if not months:
         gaps.append("no month has a ledger yet")
-    for stage in (Stage.RAW, Stage.VALIDATED, Stage.MATCHED, Stage.POOL, Stage.LEDGER, Stage.PAYOUTS):
+    for stage in (
+        Stage.RAW,
+        Stage.VALIDATED,
+        Stage.MATCHED,
+        Stage.POOL,
+        Stage.LEDGER,
+        Stage.PAYOUTS,
+    ):
         for commit in context.registry.commits(stage):
             # Files refused as a whole are told apart; they hold no rows that could be missed.
             if not commit.is_green and commit.partition_key != INBOX_PARTITION:
@@ -115,7 +123,9 @@ def _gaps(context: PipelineContext, months: list[Partition]) -> list[str]:
             gaps.append(f"{month.key} is not paid out")
         for feed in context.project.feeds:
             keys = expected_partition_keys(context, feed, month)
-            there = {c.partition_key for c in context.registry.commits(Stage.MATCHED, feed.name, keys)}
+            there = {
+                c.partition_key for c in context.registry.commits(Stage.MATCHED, feed.name, keys)
+            }
             gaps += [f"{feed.name} {key} did not come through" for key in keys if key not in there]
     return gaps
 
@@ -128,7 +138,9 @@ def _shut(commit: Commit) -> str:
 def _total_payouts(frames: list[pl.DataFrame]) -> pl.DataFrame:
     columns = ["rights_holder_id", "rights_holder_name", "currency"]
     if not frames:
-        return pl.DataFrame(schema={**dict.fromkeys(columns, pl.String), "amount_paid": BALANCE_SCHEMA["paid"]})
+        return pl.DataFrame(
+            schema={**dict.fromkeys(columns, pl.String), "amount_paid": BALANCE_SCHEMA["paid"]}
+        )
     return (
         pl.concat([frame.select(*columns, "amount_paid") for frame in frames])
         .group_by("rights_holder_id", "currency")

@@ -22,7 +22,7 @@ from royalty_assets.sources.inbox import InboxSource as InboxReader
 from royalty_assets.sources.payloads import Payload, Source, SourceError
 from royalty_assets.storage.registry import DeadLetter, PartitionRevision
 
-PARTITIONS_AT_ONCE = 3
+PARTITIONS_AT_ONCE = 2
 QUEUED_PAYLOADS_MAX = 8
 OBJECT_BYTES = 16 << 20
 """Pages are collected until they make an object of about this size."""
@@ -185,9 +185,7 @@ def _store(
         _flush(context, folder, partition, stored)
 
 
-def _flush(
-    context: PipelineContext, folder: str, partition: Partition, stored: _Stored
-) -> None:
+def _flush(context: PipelineContext, folder: str, partition: Partition, stored: _Stored) -> None:
     if stored.pending:
         stored.objects.append(
             put_payloads(context.lake, folder, partition.window.label, stored.pending)

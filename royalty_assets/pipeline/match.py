@@ -35,7 +35,7 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
     """Match one partition of a feed against the catalog in force.
 
     Raises:
-        StageBlocked: if there is no catalog, or the validated input is absent or red.
+        StageBlockedError: if there is no catalog, or the validated input is absent or red.
     """
     version, matcher = matcher_in_force(context)
     _, validated = green_input(context, feed.name, Stage.VALIDATED, partition.key)
@@ -167,7 +167,7 @@ def _exceptions(usage: pl.DataFrame, batch: Batch) -> Iterator[dict[str, Any]]:
 
 def usage_key(isrc: str, title: str, artist: str) -> str:
     """What one decision on a name would settle, as a fixed-length key."""
-    return hashlib.sha256("\t".join((isrc, title, artist)).encode()).hexdigest()
+    return hashlib.sha256(f"{isrc}\t{title}\t{artist}".encode()).hexdigest()
 
 
 def _sum_counts(batches: list[Batch]) -> dict[str, int]:
@@ -184,12 +184,13 @@ def _checks(
     """The gate; units are counted again in the objects of both sides."""
     received = _in_lake(context, validated, ["units"])
     decided = _in_lake(context, matched, ["units", "method", "batch_sha256"])
-    in_suspense = decided.filter(pl.col("method") == "exception")["units"].sum()
+    units = int(decided["units"].sum())
+    in_suspense = int(decided.filter(pl.col("method") == "exception")["units"].sum())
     hashes = {batch.sha256 for batch in validated}
     strangers = set(decided["batch_sha256"]) - hashes
     return {
         "every_unit_is_accounted_for": invariants.units_are_accounted_for(
-            int(received["units"].sum()), int(decided["units"].sum() - in_suspense), int(in_suspense)
+            int(received["units"].sum()), units - in_suspense, in_suspense
         ),
         "every_decision_names_its_batch": [
             f"a decision names batch {sha256}, which is not its input" for sha256 in strangers

@@ -68,7 +68,8 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     ledger = build_ledger(_usage(context, wanted.matched), pools)
     committed = _commit_batch(context, month, Stage.LEDGER, input_sha256, [("ledger", ledger)])
     posted = ledger.filter(pl.col("account") != Account.RECEIVABLE)
-    in_suspense = posted.filter(pl.col("account") == Account.SUSPENSE)["units"].sum()
+    units = int(posted["units"].sum())
+    in_suspense = int(posted.filter(pl.col("account") == Account.SUSPENSE)["units"].sum())
     commit = Commit(
         feed=LEDGER_FEED,
         stage=Stage.LEDGER,
@@ -78,16 +79,16 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
         batch_ids=(committed.batch_id,),
         counts={
             "lines": ledger.height,
-            "units": int(posted["units"].sum()),
-            "units_in_suspense": int(in_suspense),
+            "units": units,
+            "units_in_suspense": in_suspense,
         },
         checks={
             "every_expected_partition_is_in": wanted.wanting,
             "ledger_balances": invariants.ledger_balances(ledger),
             "every_unit_is_accounted_for": invariants.units_are_accounted_for(
                 sum(int(u["units"].sum()) for u in _usage(context, wanted.matched)),
-                int(posted["units"].sum() - in_suspense),
-                int(in_suspense),
+                units - in_suspense,
+                in_suspense,
             ),
             "ledger_balances_to_money_reported": _money_differences(context, wanted, ledger),
         },
@@ -100,7 +101,7 @@ def pay_out(context: PipelineContext, month: Partition) -> Outcome:
     """Split and round a month's green ledger.
 
     Raises:
-        StageBlocked: if the ledger is not committed, or is red.
+        StageBlockedError: if the ledger is not committed, or is red.
     """
     _, (source,) = green_input(context, LEDGER_FEED, Stage.LEDGER, month.key)
     version, shares = shares_in_force(context)

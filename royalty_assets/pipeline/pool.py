@@ -19,7 +19,7 @@ from royalty_assets.pipeline.context import Outcome, PipelineContext, next_revis
 from royalty_assets.pipeline.ingest import hive_folder, ingest_partition, open_source
 from royalty_assets.pipeline.payload_store import stored_payloads
 from royalty_assets.pipeline.validate import VALIDATOR_VERSION, read_report
-from royalty_assets.sources.delimited import UnreadableFile
+from royalty_assets.sources.delimited import UnreadableFileError
 from royalty_assets.sources.payloads import SourceError
 from royalty_assets.storage.lake import put_frame
 from royalty_assets.storage.registry import DeadLetter, PartitionRevision
@@ -69,7 +69,7 @@ def _validate(context: PipelineContext, feed: Feed, month: Partition, raw: Batch
         letters: list[DeadLetter] = []
         try:
             rows = list(read_report(context, payload, RecordKind.POOLS).rows())
-        except UnreadableFile as error:
+        except UnreadableFileError as error:
             received += 1
             letters.append(
                 DeadLetter(payload.sha256, 0, payload.name, error.rule, "", error.reason, "")
@@ -78,7 +78,9 @@ def _validate(context: PipelineContext, feed: Feed, month: Partition, raw: Batch
         validated = validate_rows(RecordKind.POOLS, rows, month.window)
         received += len(rows)
         letters += [
-            DeadLetter(r.source_sha256, r.row_number, payload.name, r.rule, r.value, r.reason, r.content)
+            DeadLetter(
+                r.source_sha256, r.row_number, payload.name, r.rule, r.value, r.reason, r.content
+            )
             for r in validated.rejections
         ]
         # Part of a pool is not a pool: money that is left out would be missed by everyone.

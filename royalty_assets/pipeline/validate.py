@@ -35,7 +35,7 @@ from royalty_assets.pipeline.context import (
 )
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.payload_store import StoredPayload, stored_payloads
-from royalty_assets.sources.delimited import DelimitedFile, Totals, UnreadableFile
+from royalty_assets.sources.delimited import DelimitedFile, Totals, UnreadableFileError
 from royalty_assets.sources.inbox import PartitionOfRow, rows_of_partition
 from royalty_assets.sources.rows import ChunkReader, event_rows, in_chunks
 from royalty_assets.storage.lake import put_frame
@@ -66,7 +66,7 @@ def validate(context: PipelineContext, feed: Feed, partition: Partition) -> Outc
     """Validate one partition of a feed.
 
     Raises:
-        StageBlocked: if its raw data is not committed, or is red.
+        StageBlockedError: if its raw data is not committed, or is red.
     """
     _, (raw,) = green_input(context, feed.name, Stage.RAW, partition.key)
     input_sha256 = combined_sha256(
@@ -130,7 +130,7 @@ def _take_payload(
             tally.rejected += len(validated.rejections)
             _bury(context, revision, payload.name, validated.rejections)
             waiting.add(usage_lines(validated))
-    except UnreadableFile as error:
+    except UnreadableFileError as error:
         # It was whole when it was received, so the source itself sent it broken.
         letter = DeadLetter(payload.sha256, 0, payload.name, error.rule, "", error.reason, "")
         context.registry.add_dead_letters(revision, [letter])
@@ -161,7 +161,7 @@ def read_report(
     """Open a stored report file by the template that recognises it.
 
     Raises:
-        UnreadableFile: if none does.
+        UnreadableFileError: if none does.
     """
     stream = BufferedReader(ChunkReader(payload.chunks))
     templates = [t for t in context.templates if t.records == records]
@@ -177,7 +177,9 @@ def _bury(
     context.registry.add_dead_letters(
         revision,
         (
-            DeadLetter(r.source_sha256, r.row_number, source[-512:], r.rule, r.value, r.reason, r.content)
+            DeadLetter(
+                r.source_sha256, r.row_number, source[-512:], r.rule, r.value, r.reason, r.content
+            )
             for r in rejections
         ),
     )
@@ -204,7 +206,7 @@ def _commit_window(
                 f"{feed.name} {window.label}",
                 "event_id:conflicting",
                 row["event_id"],
-                "the same event id was sent with other content; the first in canonical order counts",
+                "this event id was also sent with other content, which comes first and counts",
                 str({name: str(value) for name, value in row.items() if value is not None})[:2000],
             )
             for row in conflicting.iter_rows(named=True)
@@ -215,7 +217,9 @@ def _commit_window(
     tally.rejected += conflicting.height
     tally.repeated += result.repeated
     tally.units += units
-    tally.find("no_event_is_counted_twice", invariants.ids_are_counted_once(result.lines["event_id"]))
+    tally.find(
+        "no_event_is_counted_twice", invariants.ids_are_counted_once(result.lines["event_id"])
+    )
     folder = f"{feed.name}/{Stage.VALIDATED}/{hive_folder(partition)}"
     stored = put_frame(context.lake, folder, window.label, result.lines)
 
@@ -297,15 +301,21 @@ class _WaitingLines:
             self._spill()
 
     def _by_window(self) -> pl.DataFrame:
-        lines = pl.concat(self._in_memory) if self._in_memory else pl.DataFrame(schema=USAGE_LINE_SCHEMA)
-        return lines.sort("used_at").join_asof(
-            self._starts, left_on="used_at", right_on="starts"
-        ).drop("starts")
+        lines = (
+            pl.concat(self._in_memory)
+            if self._in_memory
+            else pl.DataFrame(schema=USAGE_LINE_SCHEMA)
+        )
+        return (
+            lines.sort("used_at")
+            .join_asof(self._starts, left_on="used_at", right_on="starts")
+            .drop("starts")
+        )
 
     def _spill(self) -> None:
-        for (number,), lines in self._by_window().partition_by(
-            "window", as_dict=True, include_key=False
-        ).items():
+        for (number,), lines in (
+            self._by_window().partition_by("window", as_dict=True, include_key=False).items()
+        ):
             folder = self._folder / str(number)
             folder.mkdir(exist_ok=True)
             lines.write_ipc(folder / f"{self._spilled:06d}.arrow", compression="lz4")
@@ -318,7 +328,7 @@ class _WaitingLines:
         self._in_memory = []
         for number, window in enumerate(self._windows):
             spilled = sorted((self._folder / str(number)).glob("*.arrow"))
-            parts = [pl.read_ipc(path, memory_map=False) for path in spilled]
+            parts = [pl.read_ipc(path) for path in spilled]
             if (rest := in_memory.pop((number,), None)) is not None:
                 parts.append(rest)
             if parts:

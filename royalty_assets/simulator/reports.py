@@ -88,7 +88,9 @@ def _sales_file(
     recordings = world.recordings.select("isrc", "title", "artist").rows()
     for (row, territory, units), amount in zip(lines.iter_rows(), amounts, strict=True):
         writer.writerow([day, territory, *recordings[row], units, f"{amount:f}"])
-    writer.writerow(["Total", "", "", "", "", lines["units"].sum(), f"{sum(amounts, Decimal(0)):f}"])
+    writer.writerow(
+        ["Total", "", "", "", "", lines["units"].sum(), f"{sum(amounts, Decimal(0)):f}"]
+    )
     writer.writerow(["Lines", lines.height])
     return text.getvalue().encode()
 

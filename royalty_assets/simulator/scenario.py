@@ -74,6 +74,7 @@ class Scenario:
 
     @property
     def end(self) -> datetime:
+        """When the last simulated hour has ended."""
         return self.start + timedelta(hours=self.hours)
 
     def generator(self, *words: object) -> np.random.Generator:

@@ -2,8 +2,8 @@
 
 Every service lists what it has under ``/<service>/deliveries``; *sonora* then gives events page
 by page, *vinylia* gzip files per hour and region, *mercado* monthly report files. Telemetry
-services also deliver a monthly pool report under ``/<service>/pools`` in the same way. Times are simulated:
-``Clock`` says what "now" is, and an hour's regions appear with their delays.
+services also deliver a monthly pool report under ``/<service>/pools`` in the same way. Times are
+simulated: ``Clock`` says what "now" is, and an hour's regions appear with their delays.
 """
 
 import gzip
@@ -91,8 +91,8 @@ class SimulatedServices:
         self._edition = hashlib.sha256(repr(scenario).encode()).hexdigest()[:12]
         self._limit = _RateLimit(requests_per_second)
         self._token = token
-        # An hour is asked for page by page; a few are kept so that it is made once.
-        self._hour = lru_cache(maxsize=4)(self._make_hour)
+        # An hour is asked for page by page; two are kept so that each is made once.
+        self._hour = lru_cache(maxsize=2)(self._make_hour)
         self._hour_lock = threading.Lock()
         routes = [
             Route("/{service}/deliveries", self._deliveries),
@@ -278,7 +278,9 @@ def _page(lines: list[bytes], page: int, limit: int, next_cursor: str | None) ->
     return Response(body, media_type="application/json")
 
 
-def _listing(key: str, version: str, folder: str, files: list[tuple[str, bytes]]) -> dict[str, object]:
+def _listing(
+    key: str, version: str, folder: str, files: list[tuple[str, bytes]]
+) -> dict[str, object]:
     return {
         "key": key,
         "version": version,

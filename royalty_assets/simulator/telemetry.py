@@ -104,9 +104,9 @@ def _plays(
                 if number
                 else pl.Series([], dtype=pl.Datetime("us", "UTC"))
             ).dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"),
-            "user_id": pl.Series(generator.zipf(1.3, number) % 500_000, dtype=pl.Int64).map_elements(
-                lambda user: f"u{user:06d}", return_dtype=pl.String
-            ),
+            "user_id": pl.Series(
+                generator.zipf(1.3, number) % 500_000, dtype=pl.Int64
+            ).map_elements(lambda user: f"u{user:06d}", return_dtype=pl.String),
             "isrc": known["isrc"],
             "title": pl.Series(titles, dtype=pl.String),
             "artist": pl.Series(artists, dtype=pl.String),
@@ -180,4 +180,3 @@ _SPOILERS: Sequence[Callable[[dict[str, Any]], bytes]] = (
     _with(user_id=None),
     _with(isrc="", title="", artist=""),
 )
-

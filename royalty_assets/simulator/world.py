@@ -12,47 +12,64 @@ import polars as pl
 
 from royalty_assets.simulator.scenario import Scenario
 
-_ADJECTIVES = """amber ancient autumn bitter blue bold broken burning calm carmine clear cold crimson
-crooked daring distant dusty eager early electric empty endless fading fallen fearless first foreign
-forgotten fragile frozen gentle ghostly gilded glass golden grey hazy heavy hidden hollow honest
-humble icy idle infinite inner ivory jaded kind last late lavender lazy liquid little lonely lost
-loud lucid lunar magnetic marble mellow midnight misty modern molten naked narrow neon nervous new
-northern old open pale paper patient perfect plastic polar proud purple quiet rapid rare reckless
-restless rising rough royal rusty sacred scarlet secret shallow silent silver simple sleepless slow
-small soft solar southern spare stolen strange subtle sudden sweet tall tender thin thirsty tidal
-tiny torn twisted upper vacant velvet violet vivid wandering warm weary western white wicked wild
-winter wooden yellow young""".split()
-_NOUNS = """afternoon airport anchor angel answer april arrow ashes avenue balcony ballad bandit beacon
-bicycle bird border boulevard bridge brother bullet butterfly cabin cage camera canyon carnival
-castle cathedral ceiling chain chapel cinema circle city cloud coast compass corner cradle crown
-curtain dagger dance daughter dawn desert diamond diary dinner distance doorway dream driver echo
-elevator ember empire engine evening fable father feather fever fiction field fire flame flood
-flower forest fortune fountain future garden ghost giant glacier gravity guitar habit harbor harvest
-heart heaven highway holiday horizon hotel hunter hurricane island january jewel journey juliet
-kingdom kitchen ladder lantern laughter leather letter library lighthouse lightning lion lover
-machine magnet mansion marathon market memory mercury meridian mile miracle mirror moment monster
-monument morning mother motel mountain museum mystery needle neighbor november ocean october orchard
-orchid palace paradise parade passenger pavement pearl phantom phone photograph piano picture pilot
-planet playground pocket poem poison portrait postcard prayer prisoner promise promenade puzzle
-quarter radio rainbow raven reason rebel remedy rhythm ribbon rider river rocket romance rose
-runaway sailor satellite saturday scandal season shadow shelter signal silence sister skyline
-slipper smoke snow soldier song spark spirit stairway station statue stone storm stranger street
-summer sunday sunrise symphony telegraph television temple theater thief thunder ticket tiger token
-tomorrow tower traffic train traveler treasure tunnel umbrella universe valley vampire vanity
-victory village violin visitor volcano voyage waltz warning water weekend whisper window wire witness
-wolf wonder yesterday""".split()
-_GIVEN = """Ada Amara Anaïs André Beatriz Bruno Camila Chloé Dario Elena Emre Fatima Félix Greta Hana
-Hugo Ida Ines Ivan Jamal Joana José Kaito Lena Léo Lucía Maja Marek Mia Mina Nadia Noé Olga Omar
-Paulo Petra Quinn Rafa René Rosa Sami Sofía Søren Tariq Tessa Uma Viktor Wanda Yara Zoë""".split()
-_FAMILY = """Abara Almeida Andersson Baptiste Berger Bianchi Borg Castillo Cho Costa Dubois Eklund
-Esposito Farouk Fischer Fontaine Garcia Haas Herrera Ibarra Ito Jansen Kaya Keller Kovač Laurent
-Lindqvist Lopes Marchetti Mensah Moreau Müller Nakamura Nováková Okafor Olsen Öztürk Park Petrov
-Quiroga Ramos Rossi Sato Schäfer Silva Svensson Tanaka Torres Vega Weber Yılmaz Zhang""".split()
-_LABELS = """Arcadia Bellwether Candlelight Dovetail Evergreen Foxglove Gramercy Halcyon Ironwood
-Juniper Kestrel Lodestar Marigold Nightjar Obelisk Pinecrest Quicksilver Rosewood Saltwater
-Tamarind""".split()
+_ADJECTIVES = """
+    amber ancient autumn bitter blue bold broken burning calm carmine clear cold crimson crooked
+    daring distant dusty eager early electric empty endless fading fallen fearless first foreign
+    forgotten fragile frozen gentle ghostly gilded glass golden grey hazy heavy hidden hollow
+    honest humble icy idle infinite inner ivory jaded kind last late lavender lazy liquid little
+    lonely lost loud lucid lunar magnetic marble mellow midnight misty modern molten naked
+    narrow neon nervous new northern old open pale paper patient perfect plastic polar proud
+    purple quiet rapid rare reckless restless rising rough royal rusty sacred scarlet secret
+    shallow silent silver simple sleepless slow small soft solar southern spare stolen strange
+    subtle sudden sweet tall tender thin thirsty tidal tiny torn twisted upper vacant velvet
+    violet vivid wandering warm weary western white wicked wild winter wooden yellow young
+""".split()
+_NOUNS = """
+    afternoon airport anchor angel answer april arrow ashes avenue balcony ballad bandit beacon
+    bicycle bird border boulevard bridge brother bullet butterfly cabin cage camera canyon
+    carnival castle cathedral ceiling chain chapel cinema circle city cloud coast compass corner
+    cradle crown curtain dagger dance daughter dawn desert diamond diary dinner distance doorway
+    dream driver echo elevator ember empire engine evening fable father feather fever fiction
+    field fire flame flood flower forest fortune fountain future garden ghost giant glacier
+    gravity guitar habit harbor harvest heart heaven highway holiday horizon hotel hunter
+    hurricane island january jewel journey juliet kingdom kitchen ladder lantern laughter
+    leather letter library lighthouse lightning lion lover machine magnet mansion marathon
+    market memory mercury meridian mile miracle mirror moment monster monument morning mother
+    motel mountain museum mystery needle neighbor november ocean october orchard orchid palace
+    paradise parade passenger pavement pearl phantom phone photograph piano picture pilot planet
+    playground pocket poem poison portrait postcard prayer prisoner promise promenade puzzle
+    quarter radio rainbow raven reason rebel remedy rhythm ribbon rider river rocket romance
+    rose runaway sailor satellite saturday scandal season shadow shelter signal silence sister
+    skyline slipper smoke snow soldier song spark spirit stairway station statue stone storm
+    stranger street summer sunday sunrise symphony telegraph television temple theater thief
+    thunder ticket tiger token tomorrow tower traffic train traveler treasure tunnel umbrella
+    universe valley vampire vanity victory village violin visitor volcano voyage waltz warning
+    water weekend whisper window wire witness wolf wonder yesterday
+""".split()
+_GIVEN = """
+    Ada Amara Anaïs André Beatriz Bruno Camila Chloé Dario Elena Emre Fatima Félix Greta Hana
+    Hugo Ida Ines Ivan Jamal Joana José Kaito Lena Léo Lucía Maja Marek Mia Mina Nadia Noé Olga
+    Omar Paulo Petra Quinn Rafa René Rosa Sami Sofía Søren Tariq Tessa Uma Viktor Wanda Yara Zoë
+""".split()
+_FAMILY = """
+    Abara Almeida Andersson Baptiste Berger Bianchi Borg Castillo Cho Costa Dubois Eklund
+    Esposito Farouk Fischer Fontaine Garcia Haas Herrera Ibarra Ito Jansen Kaya Keller Kovač
+    Laurent Lindqvist Lopes Marchetti Mensah Moreau Müller Nakamura Nováková Okafor Olsen Öztürk
+    Park Petrov Quiroga Ramos Rossi Sato Schäfer Silva Svensson Tanaka Torres Vega Weber Yildiz
+    Zhang
+""".split()
+_LABELS = """
+    Arcadia Bellwether Candlelight Dovetail Evergreen Foxglove Gramercy Halcyon Ironwood Juniper
+    Kestrel Lodestar Marigold Nightjar Obelisk Pinecrest Quicksilver Rosewood Saltwater Tamarind
+""".split()
 
-_RIGHTS = ("Worldwide", "Worldwide -US -CA", "Worldwide -JP", "DE|AT|CH|FR|NL|SE|ES|GB", "US|CA|MX|BR")
+_RIGHTS = (
+    "Worldwide",
+    "Worldwide -US -CA",
+    "Worldwide -JP",
+    "DE|AT|CH|FR|NL|SE|ES|GB",
+    "US|CA|MX|BR",
+)
 _RIGHTS_WEIGHTS = (0.92, 0.03, 0.02, 0.02, 0.01)
 
 

@@ -2,7 +2,7 @@
 
 Streams: a file of any size is read line by line. Every line after the header comes out as a row,
 a rejection with its line number, or a footer's totals; blank lines are nothing. What a file as a
-whole cannot be read for is an ``UnreadableFile``.
+whole cannot be read for is an ``UnreadableFileError``.
 """
 
 import csv
@@ -11,10 +11,12 @@ import io
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
+from itertools import islice
 from typing import Any, BinaryIO
 
 from royalty_assets.domain.money import AmountError, parse_amount
@@ -32,10 +34,12 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _LINE_CHARACTERS_MAX = 1 << 20
 # A comma counts only where it can be nothing but a thousands separator.
 _WHOLE_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})")
-_OPTIONAL_TEXT = frozenset({"isrc", "title", "artist", "rights_holder_name", "valid_from", "valid_to"})
+_OPTIONAL_TEXT = frozenset(
+    {"isrc", "title", "artist", "rights_holder_name", "valid_from", "valid_to"}
+)
 
 
-class UnreadableFile(Exception):
+class UnreadableFileError(Exception):
     """A file that is refused as a whole: by which rule, and what to do."""
 
     def __init__(self, rule: str, reason: str) -> None:
@@ -72,14 +76,13 @@ class DelimitedFile:
     """One open file: its template, and then its rows.
 
     Raises:
-        UnreadableFile: on opening if no template knows it; while reading if it breaks off.
+        UnreadableFileError: on opening if no template knows it; while reading if it breaks off.
     """
 
-    def __init__(
-        self, source_sha256: str, stream: BinaryIO, templates: Sequence[Template]
-    ) -> None:
+    def __init__(self, source_sha256: str, stream: BinaryIO, templates: Sequence[Template]) -> None:
         self._sha256 = source_sha256
         self._lines = _numbered_lines(stream)
+        self._line_number = 0
         self.totals = Totals()
         self._preamble: dict[str, str] = {}
         self.template, self._delimiter, self._header = self._find_header(templates)
@@ -92,7 +95,7 @@ class DelimitedFile:
         self._constants: dict[str, Any] = dict(self.template.constants)
         for name, first_cell in self.template.preamble.items():
             if fold(first_cell) not in self._preamble:
-                raise UnreadableFile(
+                raise UnreadableFileError(
                     "file:preamble",
                     f"the lines above the header do not say {first_cell!r}, which "
                     f"{self.template.name} files tell there",
@@ -143,10 +146,9 @@ class DelimitedFile:
             if isinstance(typed["units"], int):
                 self.totals.units += typed["units"]
         if "amount" in typed:
-            try:
+            # What is no amount is refused by the model, which says so.
+            with suppress(AmountError):
                 self.totals.amount += parse_amount(typed["amount"])
-            except AmountError:
-                pass  # the model refuses it and says so
         return typed
 
     def _read_footer(self, cells: list[str]) -> bool:
@@ -164,13 +166,16 @@ class DelimitedFile:
                     try:
                         self.totals.stated[name] = parse_amount(cells[position])
                     except AmountError as error:
-                        raise UnreadableFile("file:footer", f"the footer's {name}: {error}") from None
+                        raise UnreadableFileError(
+                            "file:footer", f"the footer's {name}: {error}"
+                        ) from None
             return True
         return False
 
     def _find_header(self, templates: Sequence[Template]) -> tuple[Template, str, list[str]]:
         seen: list[list[str]] = []
-        for _, (self._line_number, text) in zip(range(HEADER_LINES_MAX), self._lines, strict=False):
+        for number, text in islice(self._lines, HEADER_LINES_MAX):
+            self._line_number = number
             splits = {d: next(csv.reader([text], delimiter=d), []) for d in _DELIMITERS}
             for delimiter, cells in splits.items():
                 template = recognise(cells, templates)
@@ -183,13 +188,14 @@ class DelimitedFile:
         raise _unrecognised(seen, templates)
 
     def _line_texts(self) -> Iterator[str]:
-        for self._line_number, text in self._lines:
+        for number, text in self._lines:
+            self._line_number = number
             yield text
 
 
-def _unrecognised(seen: list[list[str]], templates: Sequence[Template]) -> UnreadableFile:
+def _unrecognised(seen: list[list[str]], templates: Sequence[Template]) -> UnreadableFileError:
     if not seen:
-        return UnreadableFile("file:empty", "the file is empty")
+        return UnreadableFileError("file:empty", "the file is empty")
     widest = max(seen, key=len)
     reason = f"no template knows a header in its first {HEADER_LINES_MAX} lines"
     near = nearest(widest, templates)
@@ -198,7 +204,7 @@ def _unrecognised(seen: list[list[str]], templates: Sequence[Template]) -> Unrea
         reason += f"; nearest is {template.name}, which also has {', '.join(missing)}"
     else:
         reason += f"; the widest line begins {', '.join(widest[:4])[:120]!r}"
-    return UnreadableFile("file:template_unknown", reason)
+    return UnreadableFileError("file:template_unknown", reason)
 
 
 def _numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
@@ -212,7 +218,7 @@ def _numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
             number += 1
             yield number, line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             "file:truncated_gzip",
             f"the gzip data breaks off after line {number} ({error}); fetch the file again",
         ) from None

@@ -51,11 +51,13 @@ class _HttpSource:
         await self._client.__aexit__()
 
     async def deliveries(self, after: str, limit: int) -> list[Delivery]:
+        """See ``payloads.Source``."""
         url, _, content = await self._client.page("deliveries", after=after, limit=limit)
         listed = [_parse(_ListedDelivery, url, item) for item in _items(url, content, "deliveries")]
         return [Delivery(item.key, item.version) for item in listed]
 
     async def version(self, partition: Partition) -> str:
+        """See ``payloads.Source``."""
         url, _, content = await self._client.page(f"deliveries/{partition.key}")
         return _parse(_ListedDelivery, url, content).version
 
@@ -63,7 +65,8 @@ class _HttpSource:
 class CursorSource(_HttpSource):
     """``events?hour=…&cursor=…``: JSON pages, each naming the next."""
 
-    async def payloads(self, partition: Partition, spool: Path) -> AsyncIterator[Payload]:
+    async def payloads(self, partition: Partition, _spool: Path) -> AsyncIterator[Payload]:
+        """See ``payloads.Source``; nothing is spooled."""
         params: dict[str, str | int] = {"hour": partition.key, "limit": self._source.page_size}
         for _ in range(PAGES_MAX):
             url, body, content = await self._client.page("events", **params)
@@ -80,6 +83,7 @@ class FileSource(_HttpSource):
     """``deliveries/<key>`` lists files with size and hash; each is spooled whole."""
 
     async def payloads(self, partition: Partition, spool: Path) -> AsyncIterator[Payload]:
+        """See ``payloads.Source``."""
         url, _, content = await self._client.page(f"deliveries/{partition.key}")
         for number, item in enumerate(_items(url, content, "files")):
             listed = _parse(_ListedFile, url, item)

@@ -42,7 +42,7 @@ _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _Answer = TypeVar("_Answer")
 
 
-class _RetryLater(TransientSourceError):
+class _RetryLaterError(TransientSourceError):
     """A transient failure that said when to come back."""
 
     def __init__(self, message: str, seconds: float) -> None:
@@ -150,7 +150,7 @@ class FeedClient:
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, _RetryLater):
+        if isinstance(error, _RetryLaterError):
             return min(error.seconds, RETRY_AFTER_SECONDS_MAX)
         return float(self._jittered(state))
 
@@ -172,7 +172,7 @@ def _require_success(response: httpx.Response, url: str) -> None:
         raise NotDeliveredError(told)
     if status in _TRANSIENT_STATUS or status >= 500:
         seconds = _retry_after_seconds(response.headers.get("Retry-After"))
-        raise TransientSourceError(told) if seconds is None else _RetryLater(told, seconds)
+        raise TransientSourceError(told) if seconds is None else _RetryLaterError(told, seconds)
     raise PermanentSourceError(told)
 
 

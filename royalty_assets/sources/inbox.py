@@ -18,7 +18,7 @@ from royalty_assets.domain.feeds import Feed
 from royalty_assets.domain.usage import RecordKind
 from royalty_assets.domain.validation import Rejection, SourceRow
 from royalty_assets.domain.windows import Partition
-from royalty_assets.sources.delimited import DelimitedFile, UnreadableFile
+from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError
 from royalty_assets.sources.payloads import Delivery, NotDeliveredError, Payload
 from royalty_assets.sources.templates import Template
 
@@ -92,7 +92,7 @@ class InboxSource:
             sha256 = _sha256(path)
             try:
                 self.files.append(self._look_into(path, sha256))
-            except UnreadableFile as error:
+            except UnreadableFileError as error:
                 self.quarantined.append(Quarantined(path, sha256, error.rule, error.reason))
         return self
 
@@ -117,21 +117,22 @@ class InboxSource:
         return InboxFile(path, sha256, opened.template.name, tuple(named))
 
     async def deliveries(self, after: str, limit: int) -> list[Delivery]:
+        """See ``payloads.Source``."""
         keys = sorted({key for file in self.files for key in file.partition_keys if key > after})
         return [Delivery(key, self._version(key)) for key in keys[:limit]]
 
     async def version(self, partition: Partition) -> str:
+        """See ``payloads.Source``."""
         if not any(partition.key in file.partition_keys for file in self.files):
-            raise NotDeliveredError(
-                f"no file in {self._folder} has lines for {partition.key}"
-            )
+            raise NotDeliveredError(f"no file in {self._folder} has lines for {partition.key}")
         return self._version(partition.key)
 
     def _version(self, key: str) -> str:
         holding = (file.sha256 for file in self.files if key in file.partition_keys)
         return combined_sha256(sorted(set(holding)))
 
-    async def payloads(self, partition: Partition, spool: Path) -> AsyncIterator[Payload]:
+    async def payloads(self, partition: Partition, _spool: Path) -> AsyncIterator[Payload]:
+        """See ``payloads.Source``; nothing is spooled."""
         for file in self.files:
             if partition.key in file.partition_keys:
                 yield Payload(file.path.name, path=file.path)

@@ -73,5 +73,5 @@ class Source(Protocol):
             NotDeliveredError: if it has nothing yet.
         """
 
-    def payloads(self, partition: Partition, spool: Path) -> AsyncIterator[Payload]:
+    def payloads(self, partition: Partition, spool: Path, /) -> AsyncIterator[Payload]:
         """Everything the source has for the partition; files are put into ``spool``."""

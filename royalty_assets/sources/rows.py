@@ -13,7 +13,7 @@ from typing import BinaryIO
 from pydantic_core import from_json
 
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
-from royalty_assets.sources.delimited import UnreadableFile
+from royalty_assets.sources.delimited import UnreadableFileError
 
 _LINE_BYTES_MAX = 1 << 20
 
@@ -27,9 +27,11 @@ class ChunkReader(io.RawIOBase):
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Fill ``buffer`` from the current piece."""
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -52,9 +54,9 @@ def ndjson_rows(source_sha256: str, stream: BinaryIO) -> Iterator[SourceRow | Re
     """The lines of a gzip file of JSON lines (``ndjson_files``).
 
     Raises:
-        UnreadableFile: if the compressed data breaks off.
+        UnreadableFileError: if the compressed data breaks off.
     """
-    lines = io.BufferedReader(gzip.GzipFile(fileobj=stream))  # type: ignore[type-var]
+    lines = io.BufferedReader(gzip.GzipFile(fileobj=stream))
     number = 0
     try:
         while line := lines.readline(_LINE_BYTES_MAX):
@@ -68,7 +70,7 @@ def ndjson_rows(source_sha256: str, stream: BinaryIO) -> Iterator[SourceRow | Re
                     break
             yield reject(row, "record:too_long", "", f"more than {_LINE_BYTES_MAX} bytes")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             "file:truncated_gzip", f"the gzip data breaks off after line {number} ({error})"
         ) from None
 

@@ -92,7 +92,9 @@ def recognise(header: Sequence[str], templates: Iterable[Template]) -> Template 
     return max(fitting, key=lambda t: (len(t.signature), t.name), default=None)
 
 
-def nearest(header: Sequence[str], templates: Iterable[Template]) -> tuple[Template, list[str]] | None:
+def nearest(
+    header: Sequence[str], templates: Iterable[Template]
+) -> tuple[Template, list[str]] | None:
     """The template that shares most signature columns, and those that are missing."""
     folded = {fold(cell) for cell in header}
     ranked = sorted(

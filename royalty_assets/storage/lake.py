@@ -28,7 +28,7 @@ class Lake(Protocol):
     """What the pipeline asks of a lake."""
 
     def put(self, folder: str, label: str, rows: int, write: Callable[[Path], None]) -> LakeObject:
-        """Store what ``write`` puts into the file it is given, as ``folder/label-<sha>.parquet``."""
+        """Store what ``write`` puts into the file it is given, as ``folder/label-<sha>…``."""
 
     def local_path(self, stored: LakeObject) -> Path:
         """A readable file with the object's bytes.
@@ -48,6 +48,7 @@ class LocalLake:
         self._root = root
 
     def put(self, folder: str, label: str, rows: int, write: Callable[[Path], None]) -> LakeObject:
+        """See ``Lake``."""
         self._root.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".writing-", dir=self._root)
         os.close(handle)
@@ -67,14 +68,18 @@ class LocalLake:
         return LakeObject(str(path), sha256, size_bytes, rows)
 
     def local_path(self, stored: LakeObject) -> Path:
+        """See ``Lake``."""
         path = self._root / stored.path
         if not path.is_file():
             raise LakeError(f"the lake has no object {stored.path}; it was there when committed")
         if path.stat().st_size != stored.size_bytes:
-            raise LakeError(f"{stored.path} has {path.stat().st_size} bytes, not {stored.size_bytes}")
+            raise LakeError(
+                f"{stored.path} has {path.stat().st_size} bytes, not {stored.size_bytes}"
+            )
         return path
 
     def uri(self, stored: LakeObject) -> str:
+        """See ``Lake``."""
         return (self._root / stored.path).resolve().as_uri()
 
 

@@ -24,7 +24,7 @@ from royalty_assets.storage import tables
 _ROWS_PER_INSERT = 2_000
 
 
-class RegistryConflict(Exception):
+class RegistryConflictError(Exception):
     """Two writers disagree about one batch; the first stands and this one must look again."""
 
 
@@ -129,7 +129,7 @@ class Registry:
         """Record a batch whose objects are in the lake, with what was decided on it.
 
         Raises:
-            RegistryConflict: if the same id is committed with other content.
+            RegistryConflictError: if the same id is committed with other content.
         """
         row = {
             "batch_id": batch.batch_id,
@@ -148,10 +148,12 @@ class Registry:
         with self._engine.begin() as connection:
             self._add(connection, tables.batches, [row])
             standing = connection.scalar(
-                sa.select(tables.batches.c.sha256).where(tables.batches.c.batch_id == batch.batch_id)
+                sa.select(tables.batches.c.sha256).where(
+                    tables.batches.c.batch_id == batch.batch_id
+                )
             )
             if standing != batch.sha256:
-                raise RegistryConflict(
+                raise RegistryConflictError(
                     f"batch {batch.batch_id} is already committed with manifest {standing}, not "
                     f"{batch.sha256}; another run got there first, run the partition again"
                 )
@@ -193,7 +195,7 @@ class Registry:
         """Close a partition. Its dead letters are there already, and in force from now on.
 
         Raises:
-            RegistryConflict: if the revision is committed with other content.
+            RegistryConflictError: if the revision is committed with other content.
         """
         row = {
             "feed": commit.feed,
@@ -211,7 +213,7 @@ class Registry:
             self._add(connection, tables.commits, [row])
         standing = self.commit(commit.feed, commit.stage, commit.partition_key)
         if standing is None or standing.input_sha256 != commit.input_sha256:
-            raise RegistryConflict(
+            raise RegistryConflictError(
                 f"{commit.feed}/{commit.stage} {commit.partition_key} was committed by another run "
                 "meanwhile; run the partition again"
             )
@@ -243,9 +245,7 @@ class Registry:
         unexplained = (
             sa.select(sa.func.count())
             .select_from(table)
-            .where(
-                *_of_revision(table, revision), sa.or_(table.c.rule == "", table.c.reason == "")
-            )
+            .where(*_of_revision(table, revision), sa.or_(table.c.rule == "", table.c.reason == ""))
         )
         with self._engine.connect() as connection:
             recorded = connection.scalar(sa.select(sa.func.count()).select_from(rows))
@@ -261,7 +261,9 @@ class Registry:
             query = query.where(table.c.feed == feed)
         if stage is not None:
             query = query.where(table.c.stage == str(stage))
-        query = query.order_by(table.c.feed, table.c.partition_key, table.c.source, table.c.row_number)
+        query = query.order_by(
+            table.c.feed, table.c.partition_key, table.c.source, table.c.row_number
+        )
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 

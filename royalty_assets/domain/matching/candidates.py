@@ -33,7 +33,7 @@ def normal_names(names: Sequence[tuple[str, str]]) -> pl.DataFrame:
     rows = []
     for title, artist in names:
         parts = normalise_title(title)
-        credits = normalise_credits(artist)
+        credited = normalise_credits(artist)
         rows.append(
             (
                 title,
@@ -42,8 +42,8 @@ def normal_names(names: Sequence[tuple[str, str]]) -> pl.DataFrame:
                 parts.version,
                 parts.edition,
                 parts.numbers,
-                credits[0] if credits else "",
-                "|".join(credits),
+                credited[0] if credited else "",
+                "|".join(credited),
             )
         )
     return pl.DataFrame(rows, schema=NAME_SCHEMA, orient="row")
@@ -56,7 +56,9 @@ def blocking_keys(names: pl.DataFrame, index: str) -> pl.DataFrame:
     ).explode("key")
     return pl.concat(
         [
-            title_words.filter(pl.col("key").str.len_chars() > 1).with_columns(("t:" + pl.col("key")).alias("key")),
+            title_words.filter(pl.col("key").str.len_chars() > 1).with_columns(
+                ("t:" + pl.col("key")).alias("key")
+            ),
             names.select(index, ("a:" + pl.col("first_credit")).alias("key")),
             names.select(
                 index,
@@ -95,4 +97,6 @@ class CandidateIndex:
     def pairs(self, queries: pl.DataFrame) -> pl.DataFrame:
         """(query, candidate) pairs worth comparing, for names with a ``query`` row number."""
         keys = blocking_keys(queries, "query")
-        return keys.join(self.postings, on="key").select("query", "candidate").unique().sort(pl.all())
+        return (
+            keys.join(self.postings, on="key").select("query", "candidate").unique().sort(pl.all())
+        )

@@ -98,5 +98,5 @@ def normalise_title(title: str) -> NormalTitle:
 
 def normalise_credits(artist: str) -> list[str]:
     """The credited artists, first one first."""
-    credits = [_words(credit) for credit in _CREDIT_SEPARATORS.split(_plain(artist))]
-    return [credit for credit in credits if credit]
+    credited = [_words(credit) for credit in _CREDIT_SEPARATORS.split(_plain(artist))]
+    return [credit for credit in credited if credit]

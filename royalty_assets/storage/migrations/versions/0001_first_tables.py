@@ -36,7 +36,11 @@ def upgrade() -> None:
         sa.Column("committed_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("batch_id", name="pk_batches"),
         sa.UniqueConstraint(
-            "feed", "stage", "window_label", "revision", name="uq_batches_feed_stage_window_label_revision"
+            "feed",
+            "stage",
+            "window_label",
+            "revision",
+            name="uq_batches_feed_stage_window_label_revision",
         ),
         comment="One row per committed batch; never updated.",
     )
@@ -53,9 +57,7 @@ def upgrade() -> None:
         sa.Column("checks", sa.JSON, nullable=False),
         sa.Column("is_green", sa.Boolean, nullable=False),
         sa.Column("committed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint(
-            "feed", "stage", "partition_key", "revision", name="pk_commits"
-        ),
+        sa.PrimaryKeyConstraint("feed", "stage", "partition_key", "revision", name="pk_commits"),
         comment="The revisions of each partition of each stage; the highest one is in force.",
     )
     op.create_table(

@@ -1,0 +1,65 @@
+# Every target does its own set-up in .venv: only Python 3.11, make and git are needed.
+PYTHON ?= python3.11
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export DAGSTER_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo ui test lint format bench lock clean
+
+help: ## List the targets.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/runtime ## Simulate three services for a day and pay the month out (project in data/).
+	@$(BIN)/royalty-assets demo --home data
+
+ui: .venv/runtime ## Open the project in data/ in the Dagster UI, http://127.0.0.1:3000.
+	@test -f data/feeds.yaml || $(MAKE) --no-print-directory demo
+	@$(BIN)/royalty-assets ui data
+
+test: .venv/dev ## Run every test.
+	@$(BIN)/pytest
+
+lint: .venv/dev ## Format and lint checks, types, import contracts, definitions.
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/dg check toml
+
+format: .venv/dev ## Format the code and mend what can be mended.
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: .venv/dev ## Measure the pipeline beside peers (SCALE=2 for twice the events).
+	@$(BIN)/python -m benchmarks
+
+lock: .venv/uv ## Resolve the dependencies anew into requirements/.
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile pyproject.toml --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --quiet \
+		--output-file requirements/runtime.lock
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile pyproject.toml --group dev --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --quiet \
+		--constraints requirements/runtime.lock --output-file requirements/dev.lock
+
+clean: ## Remove the environment, what runs wrote, and caches.
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	git clean -fdXq data benchmarks royalty_assets royalty_assets_tests
+
+.venv/uv:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: no $(PYTHON) on the PATH (PYTHON=... names another)"; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet uv==$(UV_VERSION)
+	@touch $@
+
+.venv/runtime: .venv/uv requirements/runtime.lock pyproject.toml
+	@echo "Installing into .venv ..."
+	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/runtime.lock
+	@$(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+.venv/dev: .venv/runtime requirements/dev.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.lock
+	@$(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
