@@ -1,0 +1,196 @@
+"""The cascade, by example and against an oracle that compares every name with every recording."""
+
+from datetime import date
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from royalty_assets.domain.catalog import CatalogRow, build_catalog
+from royalty_assets.domain.matching import DECISION_SCHEMA, Matcher
+from royalty_assets.domain.matching.candidates import CandidateIndex, normal_names
+from royalty_assets.domain.matching.cascade import decide_names
+from royalty_assets.simulator.scenario import SONORA, Scenario
+from royalty_assets.simulator.telemetry import make_hour
+from royalty_assets.simulator.world import make_world
+
+
+def catalog(*recordings, rights=()):
+    rows = [
+        CatalogRow(
+            "c.csv",
+            i,
+            {"recording_id": f"R{i}", "isrc": f"USUM7060{i:04d}", "title": title, "artist": artist},
+        )
+        for i, (title, artist) in enumerate(recordings)
+    ]
+    rights_rows = [
+        CatalogRow(
+            "r.csv", i, {"recording_id": r, "territories": t, "valid_from": f, "valid_to": to}
+        )
+        for i, (r, t, f, to) in enumerate(rights)
+    ]
+    return build_catalog(rows, [], rights_rows)[0]
+
+
+def decide(matcher, isrc="", title="", artist="", territory="DE", day=date(2025, 3, 1)):
+    identity = pl.DataFrame(
+        {
+            "isrc": [isrc],
+            "title": [title],
+            "artist": [artist],
+            "territory": [territory],
+            "used_on": [day],
+        }
+    )
+    return matcher.decide(identity).select(DECISION_SCHEMA.keys()).to_dicts()[0]
+
+
+SONGS = catalog(
+    ("Flowers", "Miley Cyrus"),
+    ("Shape of You", "Ed Sheeran"),
+    ("Old Town Road", "Lil Nas X"),
+    ("Intro, Pt. 1", "The xx"),
+    ("Hello", "Adele"),
+    ("Hello", "Lionel Richie"),
+    ("New Rules", "Dua Lipa"),
+    ("New Rules", "Dua Lipa"),
+)
+
+
+@pytest.mark.parametrize(
+    ("usage", "recording", "method"),
+    [
+        ({"isrc": "USUM70600000", "title": "whatever"}, "R0", "isrc"),
+        ({"title": "flowers", "artist": "MILEY CYRUS"}, "R0", "title_artist_equal"),
+        ({"title": "Shape of You (feat. Nobody)", "artist": "Ed Sheeran"}, "R1", "title_artist_equal"),
+        ({"title": "Shpae of You", "artist": "Ed Sheeran"}, "R1", "title_artist_similar"),
+        ({"title": "Flowers - Remastered 2023", "artist": "Miley Cyrus"}, "R0", "title_artist_similar"),
+        ({"title": "Hello", "artist": "Adele, Somebody"}, "R4", "title_artist_equal"),
+        ({"isrc": "QZZZZ9900001", "title": "Hello", "artist": "Adele"}, "R4", "title_artist_equal"),
+    ],
+)  # fmt: skip
+def test_these_are_accepted(usage, recording, method):
+    decision = decide(Matcher(SONGS), **usage)
+    assert (decision["recording_id"], decision["method"]) == (recording, method)
+    assert decision["reason"] is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "reason"),
+    [
+        ({"title": "Old Town Road - Diplo Remix", "artist": "Lil Nas X"}, "version_differs"),
+        ({"title": "Flowers (Live)", "artist": "Miley Cyrus"}, "version_differs"),
+        ({"title": "Flowers (Instrumental)", "artist": "Miley Cyrus"}, "version_differs"),
+        ({"title": "Flowers (Sped Up)", "artist": "Miley Cyrus"}, "version_differs"),
+        ({"title": "Flowers (Karaoke Version)", "artist": "Miley Cyrus"}, "version_differs"),
+        ({"title": "Intro, Pt. 2", "artist": "The xx"}, "number_in_title_differs"),
+        ({"title": "New Rules", "artist": "Dua Lipa"}, "ambiguous"),
+        ({"title": "Flowers", "artist": "Somebody Else"}, "too_different"),
+        ({"title": "Zzyzx", "artist": "Qqq"}, "no_candidate"),
+        ({"isrc": "QZZZZ9900001"}, "isrc_unknown"),
+    ],
+)
+def test_these_are_questions_for_a_person(usage, reason):
+    decision = decide(Matcher(SONGS), **usage)
+    assert decision["recording_id"] is None
+    assert (decision["method"], decision["reason"]) == ("exception", reason)
+
+
+@pytest.mark.parametrize(
+    ("territory", "day", "is_cleared"),
+    [
+        ("DE", date(2025, 3, 1), True),
+        ("US", date(2025, 3, 1), False),
+        ("DE", date(2019, 12, 31), False),
+        ("DE", date(2020, 1, 1), True),
+        ("DE", date(2026, 12, 31), True),
+        ("DE", date(2027, 1, 1), False),
+    ],
+)
+def test_a_recording_needs_a_right_at_territory_and_date(territory, day, is_cleared):
+    songs = catalog(
+        ("Flowers", "Miley Cyrus"), rights=[("R0", "Worldwide -US", "2020-01-01", "2026-12-31")]
+    )
+    for usage in ({"isrc": "USUM70600000"}, {"title": "Flowers", "artist": "Miley Cyrus"}):
+        decision = decide(Matcher(songs), **usage, territory=territory, day=day)
+        if is_cleared:
+            assert decision["recording_id"] == "R0"
+        else:
+            assert decision["reason"] == "no_right_at_territory_and_date"
+            assert decision["runner_up_id"] == "R0"
+
+
+words = st.sampled_from(["red", "blue", "moon", "river", "night", "fire", "rivers", "moons"])
+names = st.tuples(
+    st.lists(words, min_size=1, max_size=3).map(" ".join),
+    st.sampled_from(["ada", "ada lovelace", "bob", "bobs", "cyd"]),
+)
+
+
+@given(st.lists(names, min_size=1, max_size=12), st.lists(names, min_size=1, max_size=6))
+def test_blocking_loses_nothing_that_comparing_everything_would_accept(recordings, queries):
+    """The oracle scores all pairs; blocking may only leave out what would not be accepted."""
+    known = catalog(*recordings).recordings
+    index = CandidateIndex.build(known)
+    everything = pl.DataFrame(
+        {"key": ["all"] * known.height, "candidate": index.names["candidate"]}
+    )
+
+    class Exhaustive(CandidateIndex):
+        def pairs(self, queries):
+            return queries.select("query").join(everything.select("candidate"), how="cross")
+
+    distinct = sorted(set(queries))
+    blocked = decide_names(index, distinct)
+    compared = decide_names(Exhaustive(index.names, index.postings), distinct)
+    accepted = compared.filter(pl.col("method") != "exception")
+    assert (
+        blocked.filter(pl.col("method") != "exception")
+        .select("title", "artist", "recording_id", "method")
+        .equals(accepted.select("title", "artist", "recording_id", "method"))
+    )
+
+
+@given(st.lists(names, min_size=2, max_size=10), st.randoms(use_true_random=False))
+@settings(max_examples=30)
+def test_what_was_decided_before_and_in_which_order_changes_nothing(queries, random):
+    recordings = [("red moon", "ada"), ("blue river", "bob"), ("night", "cyd"), ("red moon", "bob")]
+    usage = pl.DataFrame(queries, schema=["title", "artist"], orient="row").with_columns(
+        pl.lit("").alias("isrc"),
+        pl.lit("DE").alias("territory"),
+        pl.lit(date(2025, 3, 1)).alias("used_on"),
+    )
+    whole = Matcher(catalog(*recordings)).decide(usage)
+    order = list(range(usage.height))
+    random.shuffle(order)
+    matcher = Matcher(catalog(*recordings))
+    one_by_one = pl.concat([matcher.decide(usage[i : i + 1]) for i in order])
+    assert one_by_one.sort(pl.all()).equals(whole.sort(pl.all()))
+
+
+def test_the_simulators_spellings_are_found_and_never_mistaken():
+    """Against the simulator's truth: every accepted name is the recording that was played."""
+    scenario = Scenario(events=60_000, recordings=1_500, hours=1, malformed=0.0, without_isrc=0.5)
+    world = make_world(scenario)
+    hour = make_hour(scenario, world, SONORA, scenario.partitions(SONORA)[0])
+    plays = pl.read_ndjson(b"\n".join(hour.lines)).select("title", "artist")
+    usage = pl.concat([plays, hour.truth.select("recording_id", "is_named_only")], how="horizontal")
+    usage = usage.filter("is_named_only").unique(["title", "artist"], maintain_order=True)
+    recordings = world.recordings
+    decided = decide_names(CandidateIndex.build(recordings), usage.select("title", "artist").rows())
+    judged = pl.concat(
+        [usage.select(pl.col("recording_id").alias("truth")), decided], how="horizontal"
+    )
+    accepted = judged.filter(pl.col("method") != "exception")
+    wrong = accepted.filter(pl.col("truth") != pl.col("recording_id"))
+    assert wrong.is_empty(), wrong
+    findable = judged.filter(
+        pl.col("truth").is_not_null() & (pl.col("reason").fill_null("") != "ambiguous")
+    )
+    assert accepted.height / findable.height > 0.9
+
+
+def test_names_keep_their_order():
+    assert normal_names([("B", "x"), ("A", "y")])["title"].to_list() == ["B", "A"]

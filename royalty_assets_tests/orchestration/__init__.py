@@ -1,0 +1,1 @@
+"""Tests of the assets, sensors and schedules on real Dagster instances."""

@@ -1,0 +1,1 @@
+"""Tests of the stages against the simulated services, without Dagster."""

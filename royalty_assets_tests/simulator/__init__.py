@@ -1,0 +1,1 @@
+"""Tests of the simulated world: the same seed is the same bytes, with a known truth."""
