@@ -142,7 +142,7 @@ def _run_and_show(home: Path, title: str) -> bool:
     funnel = make_funnel(session.context)
     show_report(console, report, funnel, title)
     session.close()
-    return funnel.is_accounted_for and not report.failures
+    return funnel.is_accounted_for and not report.failed
 
 
 @app.command()

@@ -91,7 +91,7 @@ def show_report(console: Console, report: RunReport, funnel: Funnel, title: str)
     if not funnel.payouts.is_empty():
         console.print(_payee_table(funnel))
     _show_problems(console, report.problems)
-    _show_verdict(console, funnel)
+    _show_verdict(console, funnel, report.failed)
 
 
 def _rows_table(feeds: list[FeedFunnel], title: str) -> Table:
@@ -192,11 +192,12 @@ def _show_problems(console: Console, problems: list[str]) -> None:
         console.print(f"  … and {len(problems) - PROBLEMS_SHOWN_MAX} more")
 
 
-def _show_verdict(console: Console, funnel: Funnel) -> None:
+def _show_verdict(console: Console, funnel: Funnel, failed: list[str]) -> None:
+    findings = [*failed, *funnel.findings]
     rows = sum(feed.received for feed in funnel.feeds)
     units = sum(feed.units for feed in funnel.feeds)
     currencies = ", ".join(sorted(funnel.money))
-    if funnel.is_accounted_for:
+    if not findings:
         console.print(
             f"\naccounted for: all {rows:,} rows, all {units:,} units, all money in {currencies} "
             "to the last digit",
@@ -205,6 +206,6 @@ def _show_verdict(console: Console, funnel: Funnel) -> None:
             soft_wrap=True,
         )
         return
-    console.print(f"\nNOT accounted for: {len(funnel.findings)} findings", style="bold red")
-    for finding in funnel.findings[:PROBLEMS_SHOWN_MAX]:
+    console.print(f"\nNOT accounted for: {len(findings)} findings", style="bold red")
+    for finding in findings[:PROBLEMS_SHOWN_MAX]:
         console.print(f"  • {finding}", markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,6 @@ is not asked here (``payouts``).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
 import polars as pl
@@ -60,20 +59,7 @@ MATCHED_USAGE_COLUMNS = [
 
 _KEY = [name for name in LEDGER_SCHEMA if name not in {"units", "amount"}]
 _POOL_KEY = ["territory", "tier"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """Lines under construction, as columns."""
-
-    rows: list[tuple[str, ...]]
-    units: list[int]
-    atoms: list[int]
-
-    def add(self, key: tuple[str, ...], units: int, atoms: int) -> None:
-        self.rows.append(key)
-        self.units.append(units)
-        self.atoms.append(atoms)
+_FOLDED_ROWS_MAX = 250_000
 
 
 def build_ledger(usage: Iterable[pl.DataFrame], pools: pl.DataFrame) -> pl.DataFrame:
@@ -87,14 +73,12 @@ def build_ledger(usage: Iterable[pl.DataFrame], pools: pl.DataFrame) -> pl.DataF
         ``LEDGER_SCHEMA``; the same for the same usage and money, however it was cut or ordered.
     """
     claims = _sum_claims(usage)
-    lines = _Lines([], [], [])
-    _post_priced(claims.filter(pl.col("currency") != ""), lines)
-    _post_pools(claims.filter(pl.col("currency") == ""), pools, lines)
-    key = pl.DataFrame(lines.rows, schema=dict.fromkeys(_KEY, pl.String), orient="row")
+    lines = [
+        *_priced_lines(claims.filter(pl.col("currency") != "")),
+        *_pool_lines(claims.filter(pl.col("currency") == ""), pools),
+    ]
     return (
-        key.with_columns(
-            pl.Series("units", lines.units, pl.Int64), atoms_to_series("amount", lines.atoms)
-        )
+        pl.concat([line.select(LEDGER_SCHEMA.keys()) for line in lines])
         .group_by(_KEY)
         .agg(pl.col("units").sum(), pl.col("amount").sum())
         .select(LEDGER_SCHEMA.keys())
@@ -103,12 +87,12 @@ def build_ledger(usage: Iterable[pl.DataFrame], pools: pl.DataFrame) -> pl.DataF
 
 
 def _sum_claims(usage: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Usage summed to what the ledger tells apart; folded frame by frame to stay small."""
+    """Usage summed to what the ledger tells apart; folded frame by frame to stay small.
+
+    Missing texts are empty, missing amounts zero: an empty ``currency`` means a claim on a pool.
+    """
     key = [name for name in MATCHED_USAGE_COLUMNS if name not in {"units", "amount"}]
-    total = pl.DataFrame(
-        schema={name: LEDGER_SCHEMA[name] for name in MATCHED_USAGE_COLUMNS},
-    )
-    pending: list[pl.DataFrame] = [total]
+    pending = [pl.DataFrame(schema={name: LEDGER_SCHEMA[name] for name in MATCHED_USAGE_COLUMNS})]
     pending_rows = 0
     for frame in usage:
         part = frame.select(MATCHED_USAGE_COLUMNS).with_columns(
@@ -117,7 +101,7 @@ def _sum_claims(usage: Iterable[pl.DataFrame]) -> pl.DataFrame:
         )
         pending.append(part)
         pending_rows += part.height
-        if pending_rows > 1_000_000:
+        if pending_rows > _FOLDED_ROWS_MAX:
             pending = [_fold(pending, key)]
             pending_rows = 0
     return _fold(pending, key).sort(key)
@@ -127,81 +111,116 @@ def _fold(frames: list[pl.DataFrame], key: list[str]) -> pl.DataFrame:
     return pl.concat(frames).group_by(key).agg(pl.col("units").sum(), pl.col("amount").sum())
 
 
-def _claim_account(recording_id: str) -> Account:
-    return Account.RECORDING_PAYABLE if recording_id else Account.SUSPENSE
-
-
-def _post_priced(claims: pl.DataFrame, lines: _Lines) -> None:
-    for claim, atoms in zip(
-        claims.iter_rows(named=True), series_to_atoms(claims["amount"]), strict=True
-    ):
-        where = (claim["territory"], claim["tier"], claim["use_type"], claim["currency"])
-        lines.add((claim["feed"], Account.RECEIVABLE, *where, "", ""), claim["units"], atoms)
-        account = _claim_account(claim["recording_id"])
-        what = (claim["recording_id"], claim["reason"])
-        lines.add((claim["feed"], account, *where, *what), claim["units"], -atoms)
-
-
-def _post_pools(claims: pl.DataFrame, pools: pl.DataFrame, lines: _Lines) -> None:
-    """Let each claim share the narrowest pool that covers it, and post pools without claims."""
-    due = pools.filter(
-        ~pl.col("is_agreed") | pl.col("feed").is_in(claims["feed"].unique().to_list())
+def _claim_account() -> pl.Expr:
+    return (
+        pl.when(pl.col("recording_id") == "")
+        .then(pl.lit(str(Account.SUSPENSE)))
+        .otherwise(pl.lit(str(Account.RECORDING_PAYABLE)))
+        .alias("account")
     )
-    amounts = due.group_by("feed", *_POOL_KEY, "currency").agg(pl.col("amount").sum())
-    money: dict[tuple[str, str, str], list[tuple[str, int]]] = {}
-    for (feed, territory, tier, currency), atoms in sorted(
-        zip(
-            amounts.select("feed", *_POOL_KEY, "currency").rows(),
-            series_to_atoms(amounts["amount"]),
-            strict=True,
-        )
-    ):
-        money.setdefault((feed, territory, tier), []).append((currency, atoms))
 
-    sharing: dict[tuple[str, str, str], list[tuple[tuple[str, ...], int]]] = {}
-    for claim in claims.iter_rows(named=True):
-        feed, territory, tier, units = (claim[n] for n in ("feed", "territory", "tier", "units"))
-        covering = (
-            (feed, territory, tier),
-            (feed, territory, ALL_TIERS),
-            (feed, WORLDWIDE, tier),
-            (feed, WORLDWIDE, ALL_TIERS),
-        )
-        pool = next((key for key in covering if key in money), None)
-        what = (territory, tier, claim["use_type"], claim["recording_id"], claim["reason"])
-        if pool is None:
-            key = (feed, Account.SUSPENSE, *what[:3], NO_CURRENCY, "", "no_money_reported")
-            lines.add(key, units, 0)
+
+def _receivable(lines: pl.DataFrame) -> pl.DataFrame:
+    """The same lines as money that a feed brings, whatever it is for."""
+    return lines.with_columns(
+        pl.lit(str(Account.RECEIVABLE)).alias("account"),
+        pl.lit("").alias("recording_id"),
+        pl.lit("").alias("reason"),
+    )
+
+
+def _priced_lines(claims: pl.DataFrame) -> list[pl.DataFrame]:
+    payable = claims.with_columns(_claim_account(), -pl.col("amount"))
+    return [_receivable(claims), payable]
+
+
+def _pool_lines(claims: pl.DataFrame, pools: pl.DataFrame) -> list[pl.DataFrame]:
+    """Let each claim share the narrowest pool that covers it, and post pools without claims."""
+    sharing_feeds = claims["feed"].unique().to_list()
+    due = pools.filter(~pl.col("is_agreed") | pl.col("feed").is_in(sharing_feeds))
+    amounts = (
+        due.group_by("feed", *_POOL_KEY, "currency")
+        .agg(pl.col("amount").sum())
+        .sort("feed", *_POOL_KEY, "currency")
+    )
+    claims = _with_pool(claims, amounts)
+    lines = [_unpaid(claims.filter(pl.col("pool").is_null()).drop("pool"))]
+    by_pool = claims.partition_by("pool", as_dict=True, include_key=False)
+    nobody = claims.clear().drop("pool")
+    first_currency: dict[str, str] = {}
+    for line in amounts.iter_slices(1):
+        feed, territory, tier, currency = line.select("feed", *_POOL_KEY, "currency").row(0)
+        pool = _pool_name(feed, territory, tier)
+        # Units are told once, with the first currency, or a pool in two would double them.
+        tell_units = first_currency.setdefault(pool, currency) == currency
+        sharing = by_pool.get((pool,), nobody)
+        if not tell_units:
+            sharing = sharing.with_columns(shared_units=pl.col("units"), units=pl.lit(0, pl.Int64))
         else:
-            sharing.setdefault(pool, []).append((what, units))
-
-    for pool, currencies in money.items():
-        claims_of_pool = sharing.get(pool, [])
-        for number, (currency, atoms) in enumerate(currencies):
-            # Units are told once, with the first currency, or a pool in two would double them.
-            _share(pool, currency, atoms, claims_of_pool, lines, tell_units=number == 0)
+            sharing = sharing.with_columns(shared_units=pl.col("units"))
+        lines += _share(line, sharing)
+    return lines
 
 
-def _share(
-    pool: tuple[str, str, str],
-    currency: str,
-    atoms: int,
-    claims: list[tuple[tuple[str, ...], int]],
-    lines: _Lines,
-    *,
-    tell_units: bool,
-) -> None:
-    feed, territory, tier = pool
-    used = sum(units for _, units in claims) if tell_units else 0
-    lines.add((feed, Account.RECEIVABLE, territory, tier, "", currency, "", ""), used, atoms)
-    if not any(units > 0 for _, units in claims):
-        reason = "pool_without_usage"
-        lines.add((feed, Account.SUSPENSE, territory, tier, "", currency, "", reason), 0, -atoms)
-        parts = dict.fromkeys(("\t".join(what) for what, _ in claims), 0)
-    else:
-        parts = pro_rata(atoms, {"\t".join(what): units for what, units in claims})
-    for what, units in claims:
-        where, (recording_id, reason) = what[:3], what[3:]
-        account = _claim_account(recording_id)
-        key = (feed, account, *where, currency, recording_id, reason)
-        lines.add(key, units if tell_units else 0, -parts["\t".join(what)])
+def _pool_name(feed: str, territory: str, tier: str) -> str:
+    return f"{feed}\t{territory}\t{tier}"
+
+
+def _with_pool(claims: pl.DataFrame, amounts: pl.DataFrame) -> pl.DataFrame:
+    """Claims with the name of the narrowest pool that covers each, null where none does."""
+    names = amounts.select(pl.concat_str("feed", *_POOL_KEY, separator="\t").alias("pool"))[
+        "pool"
+    ].unique()
+    everywhere, every_tier = pl.lit(WORLDWIDE), pl.lit(ALL_TIERS)
+    covering = (
+        pl.concat_str("feed", place, tier, separator="\t")
+        for place in (pl.col("territory"), everywhere)
+        for tier in (pl.col("tier"), every_tier)
+    )
+    there = [pl.when(name.is_in(names.to_list())).then(name) for name in covering]
+    return claims.with_columns(pl.coalesce(there).alias("pool"))
+
+
+def _unpaid(claims: pl.DataFrame) -> pl.DataFrame:
+    return claims.with_columns(
+        pl.lit(str(Account.SUSPENSE)).alias("account"),
+        pl.lit(NO_CURRENCY).alias("currency"),
+        pl.lit("").alias("recording_id"),
+        pl.lit("no_money_reported").alias("reason"),
+    )
+
+
+def _share(pool: pl.DataFrame, sharing: pl.DataFrame) -> list[pl.DataFrame]:
+    """One pool in one currency: what it brings, and each claim's part of it.
+
+    Args:
+        pool: one row of feed, territory, tier, currency and amount.
+        sharing: the claims on it; ``shared_units`` are what they share it by, ``units`` what
+            their lines tell.
+    """
+    (atoms,) = series_to_atoms(pool["amount"])
+    currency = pool["currency"][0]
+    brought = _receivable(
+        pool.with_columns(
+            pl.lit("").alias("use_type"),
+            pl.lit(int(sharing["units"].sum()), pl.Int64).alias("units"),
+        )
+    )
+    if not (sharing["shared_units"] > 0).any():
+        unused = brought.with_columns(
+            pl.lit(str(Account.SUSPENSE)).alias("account"),
+            pl.lit("pool_without_usage").alias("reason"),
+            pl.lit(0, pl.Int64).alias("units"),
+            -pl.col("amount"),
+        )
+        return [brought, unused, _claimed(sharing, currency, [0] * sharing.height)]
+    claim = pl.concat_str("territory", "tier", "use_type", "recording_id", "reason", separator="\t")
+    keys = sharing.select(claim).to_series().to_list()
+    parts = pro_rata(atoms, dict(zip(keys, sharing["shared_units"].to_list(), strict=True)))
+    return [brought, _claimed(sharing, currency, [-parts[key] for key in keys])]
+
+
+def _claimed(sharing: pl.DataFrame, currency: str, atoms: list[int]) -> pl.DataFrame:
+    return sharing.with_columns(
+        _claim_account(), pl.lit(currency).alias("currency"), atoms_to_series("amount", atoms)
+    )

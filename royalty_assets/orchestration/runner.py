@@ -78,6 +78,15 @@ class RunReport:
         return told
 
     @property
+    def failed(self) -> list[str]:
+        """What could not be brought up to date, in words."""
+        return self.failures + [
+            f"{name}/{stage} {outcome.partition_key}: {outcome.problem}"
+            for name, stage, outcome in self.outcomes
+            if outcome.commit is None
+        ]
+
+    @property
     def changed(self) -> int:
         """How many partitions have a new revision."""
         return sum(outcome.changed for _, _, outcome in self.outcomes)
@@ -213,12 +222,12 @@ def _execute(
         event.step_failure_data.error
         for event in result.filter_events(lambda event: event.is_step_failure)
     ]
+    roots = [error.cause or error for error in errors if error is not None]
     # What an asset fails with on purpose has been told as an outcome already.
     return [
-        f"{key.to_user_string()}: {error.message.strip()}"
-        for error in errors
-        if (error is not None and error.cls_name != dg.Failure.__name__ and not error.cause)
-        or (error is not None and error.cause and error.cause.cls_name != dg.Failure.__name__)
+        f"{key.to_user_string()}: {root.message.strip()}"
+        for root in roots
+        if root.cls_name != dg.Failure.__name__
     ]
 
 

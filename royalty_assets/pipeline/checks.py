@@ -9,9 +9,9 @@ from royalty_assets.domain.usage import RecordKind
 
 STAGE_CHECKS: dict[Stage, dict[str, str]] = {
     Stage.RAW: {
-        "every_payload_is_kept_as_sent": "The bytes in the lake have the SHA-256 that they had when "
-        "they were received. If red: the disk or the store is at fault; restore the object from a "
-        "copy, or materialise the partition again.",
+        "every_payload_is_kept_as_sent": "The bytes in the lake are those that were received, by "
+        "their SHA-256. If red: the disk or the store is at fault; restore the object from a copy, "
+        "or materialise the partition again.",
     },
     Stage.VALIDATED: {
         "every_row_is_accounted_for": "Invariant 1: rows received = accepted + rejected + "

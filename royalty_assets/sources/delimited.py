@@ -122,11 +122,12 @@ class DelimitedFile:
 
     def _row(self, cells: list[str]) -> SourceRow | Rejection:
         number = self._line_number
-        named = SourceRow(self._sha256, number, dict(zip(self._header, cells, strict=False)))
+        readable = [_readable(cell) for cell in cells]
+        named = SourceRow(self._sha256, number, dict(zip(self._header, readable, strict=False)))
         if len(cells) != len(self._header):
             reason = f"line {number} has {len(cells)} cells, the header has {len(self._header)}"
-            return reject(named, "record:cells", self._delimiter.join(cells), reason)
-        if any(_is_undecodable(cell) for cell in cells):
+            return reject(named, "record:cells", self._delimiter.join(readable), reason)
+        if readable != cells:
             return reject(named, "record:encoding", "", f"line {number} is not UTF-8 text")
         fields = {name: cells[at].strip() for name, at in self._positions.items()}
         return SourceRow(self._sha256, number, self._typed(fields) | self._constants)
@@ -224,8 +225,11 @@ def _numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
         ) from None
 
 
-def _is_undecodable(cell: str) -> bool:
-    return any("\udc80" <= character <= "\udcff" for character in cell)
+def _readable(cell: str) -> str:
+    """The cell, with U+FFFD for each byte that was no UTF-8."""
+    if cell.isascii():
+        return cell
+    return cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @lru_cache(maxsize=4096)

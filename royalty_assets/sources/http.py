@@ -64,7 +64,7 @@ class FeedClient:
         self._at_once = asyncio.Semaphore(source.requests_at_once)
         per_second = source.requests_per_second
         self._rate = AsyncLimiter(max(per_second, 1), max(1 / per_second, 1))
-        self._jittered = wait_exponential_jitter(initial=0.1, max=20, jitter=0.2)
+        self._jittered = wait_exponential_jitter(multiplier=0.1, max=20, jitter=0.2)
 
     async def __aenter__(self) -> Self:
         return self

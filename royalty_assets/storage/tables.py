@@ -10,17 +10,20 @@ metadata = sa.MetaData(
     }
 )
 
-_PARTITION = (
-    sa.Column("feed", sa.String(64), nullable=False),
-    sa.Column("stage", sa.String(16), nullable=False),
-    sa.Column("partition_key", sa.String(32), nullable=False),
-)
+
+def _partition() -> tuple[sa.Column[str], ...]:
+    return (
+        sa.Column("feed", sa.String(64), nullable=False),
+        sa.Column("stage", sa.String(16), nullable=False),
+        sa.Column("partition_key", sa.String(32), nullable=False),
+    )
+
 
 batches = sa.Table(
     "batches",
     metadata,
     sa.Column("batch_id", sa.String(160), primary_key=True),
-    *(column.copy() for column in _PARTITION),
+    *_partition(),
     sa.Column("window_start", sa.DateTime(timezone=True), nullable=False),
     sa.Column("window_label", sa.String(32), nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
@@ -37,7 +40,7 @@ batches = sa.Table(
 commits = sa.Table(
     "commits",
     metadata,
-    *(column.copy() for column in _PARTITION),
+    *_partition(),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("input_sha256", sa.String(64), nullable=False),
     sa.Column("batch_ids", sa.JSON, nullable=False),
@@ -52,7 +55,7 @@ commits = sa.Table(
 dead_letters = sa.Table(
     "dead_letters",
     metadata,
-    *(column.copy() for column in _PARTITION),
+    *_partition(),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("source_sha256", sa.String(64), nullable=False),
     sa.Column("row_number", sa.BigInteger, nullable=False),

@@ -1,6 +1,7 @@
 """Windows tile partitions, partitions tile time, and keys are Dagster's."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ def test_an_instant_belongs_to_exactly_one_window_of_one_partition(instant, cade
     assert sum(instant in window for window in windows) == 1
     assert windows[0].start == partition.window.start
     assert windows[-1].end == partition.window.end
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in pairwise(windows):
         assert before.end == after.start
 
 

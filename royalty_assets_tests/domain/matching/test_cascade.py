@@ -59,20 +59,23 @@ SONGS = catalog(
 )
 
 
+EQUAL, SIMILAR = "title_artist_equal", "title_artist_similar"
+
+
 @pytest.mark.parametrize(
-    ("usage", "recording", "method"),
+    ("isrc", "title", "artist", "recording", "method"),
     [
-        ({"isrc": "USUM70600000", "title": "whatever"}, "R0", "isrc"),
-        ({"title": "flowers", "artist": "MILEY CYRUS"}, "R0", "title_artist_equal"),
-        ({"title": "Shape of You (feat. Nobody)", "artist": "Ed Sheeran"}, "R1", "title_artist_equal"),
-        ({"title": "Shpae of You", "artist": "Ed Sheeran"}, "R1", "title_artist_similar"),
-        ({"title": "Flowers - Remastered 2023", "artist": "Miley Cyrus"}, "R0", "title_artist_similar"),
-        ({"title": "Hello", "artist": "Adele, Somebody"}, "R4", "title_artist_equal"),
-        ({"isrc": "QZZZZ9900001", "title": "Hello", "artist": "Adele"}, "R4", "title_artist_equal"),
+        ("USUM70600000", "whatever", "", "R0", "isrc"),
+        ("", "flowers", "MILEY CYRUS", "R0", EQUAL),
+        ("", "Shape of You (feat. Nobody)", "Ed Sheeran", "R1", EQUAL),
+        ("", "Shpae of You", "Ed Sheeran", "R1", SIMILAR),
+        ("", "Flowers - Remastered 2023", "Miley Cyrus", "R0", SIMILAR),
+        ("", "Hello", "Adele, Somebody", "R4", EQUAL),
+        ("QZZZZ9900001", "Hello", "Adele", "R4", EQUAL),
     ],
-)  # fmt: skip
-def test_these_are_accepted(usage, recording, method):
-    decision = decide(Matcher(SONGS), **usage)
+)
+def test_these_are_accepted(isrc, title, artist, recording, method):
+    decision = decide(Matcher(SONGS), isrc, title, artist)
     assert (decision["recording_id"], decision["method"]) == (recording, method)
     assert decision["reason"] is None
 

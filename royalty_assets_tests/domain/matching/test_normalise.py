@@ -63,7 +63,7 @@ def test_credits_are_listed_first_one_first(artist, credited):
 
 @given(st.text(max_size=400))
 def test_any_text_has_a_normal_form_that_is_plain(title):
-    """Hostile titles too: right-to-left marks, zero-width characters, markup, control characters."""
+    """Hostile titles too: right-to-left marks, zero-width and control characters, markup."""
     parts = normalise_title(title)
     for text in (parts.core, parts.version, parts.edition):
         assert text == text.strip().lower()
