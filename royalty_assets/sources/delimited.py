@@ -73,7 +73,7 @@ class Totals:
 
 
 class DelimitedFile:
-    """One open file: its template, and then its rows.
+    """One open file: its template, and then its rows. The stream is closed when they are read.
 
     Raises:
         UnreadableFileError: on opening if no template knows it; while reading if it breaks off.
@@ -215,9 +215,10 @@ def _numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
     text = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
     number = 0
     try:
-        while line := text.readline(_LINE_CHARACTERS_MAX):
-            number += 1
-            yield number, line
+        with text:
+            while line := text.readline(_LINE_CHARACTERS_MAX):
+                number += 1
+                yield number, line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UnreadableFileError(
             "file:truncated_gzip",
