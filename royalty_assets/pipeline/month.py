@@ -1,7 +1,7 @@
 """The ledger and payout stages: an accounting period, from all feeds to the rights holders."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -12,6 +12,7 @@ from royalty_assets.domain.feeds import Feed, InboxSource
 from royalty_assets.domain.ledger import (
     LEDGER_SCHEMA,
     MATCHED_USAGE_COLUMNS,
+    NO_CURRENCY,
     Account,
     build_ledger,
 )
@@ -66,6 +67,7 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
 
     pools = _pools(context, wanted.pools)
     ledger = build_ledger(_usage(context, wanted.matched), pools)
+    recount = _recount(context, wanted, pools)
     committed = _commit_batch(context, month, Stage.LEDGER, input_sha256, [("ledger", ledger)])
     posted = ledger.filter(pl.col("account") != Account.RECEIVABLE)
     units = int(posted["units"].sum())
@@ -86,11 +88,9 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
             "every_expected_partition_is_in": wanted.wanting,
             "ledger_balances": invariants.ledger_balances(ledger),
             "every_unit_is_accounted_for": invariants.units_are_accounted_for(
-                sum(int(u["units"].sum()) for u in _usage(context, wanted.matched)),
-                units - in_suspense,
-                in_suspense,
+                recount.units, units - in_suspense, in_suspense
             ),
-            "ledger_balances_to_money_reported": _money_differences(context, wanted, ledger),
+            "ledger_balances_to_money_reported": _money_differences(recount.atoms, ledger),
         },
     )
     context.registry.commit_partition(commit)
@@ -225,27 +225,41 @@ def _commit_batch(
     return committed
 
 
-def _money_differences(
-    context: PipelineContext, wanted: _MonthInput, ledger: pl.DataFrame
-) -> list[str]:
-    """Money as reported, summed again from the inputs, against the ledger's receivables."""
-    reported: dict[str, int] = {}
-    sharing = {
-        feed
-        for usage in _usage(context, wanted.matched)
-        for feed in usage.filter(pl.col("currency").is_null())["feed"].unique()
-    }
-    pools = _pools(context, wanted.pools).filter(
-        ~pl.col("is_agreed") | pl.col("feed").is_in(list(sharing))
-    )
-    for frame in [pools, *_usage(context, wanted.matched)]:
+@dataclass(slots=True)
+class _Recount:
+    """What a month's input comes to, summed again from the objects: the ledger's yardstick."""
+
+    units: int = 0
+    atoms: dict[str, int] = field(default_factory=dict)
+    sharing_feeds: set[str] = field(default_factory=set)
+
+    def add_money(self, frame: pl.DataFrame) -> None:
+        """Add the amounts of rows that have one, by currency."""
         priced = frame.filter(pl.col("amount").is_not_null())
+        sums = priced.group_by("currency").agg(pl.col("amount").sum())
         for currency, atoms in zip(
-            priced["currency"].to_list(), series_to_atoms(priced["amount"]), strict=True
+            sums["currency"].to_list(), series_to_atoms(sums["amount"]), strict=True
         ):
-            reported[currency] = reported.get(currency, 0) + atoms
+            self.atoms[currency] = self.atoms.get(currency, 0) + atoms
+
+
+def _recount(context: PipelineContext, wanted: _MonthInput, pools: pl.DataFrame) -> _Recount:
+    recount = _Recount()
+    for usage in _usage(context, wanted.matched):
+        recount.units += int(usage["units"].sum())
+        recount.add_money(usage)
+        recount.sharing_feeds |= set(usage.filter(pl.col("currency").is_null())["feed"].unique())
+    # What was agreed rather than reported is due only where usage shares it.
+    recount.add_money(
+        pools.filter(~pl.col("is_agreed") | pl.col("feed").is_in(list(recount.sharing_feeds)))
+    )
+    return recount
+
+
+def _money_differences(reported: dict[str, int], ledger: pl.DataFrame) -> list[str]:
+    """Money as reported against the ledger's receivables."""
     receivable = ledger.filter(
-        (pl.col("account") == Account.RECEIVABLE) & (pl.col("currency") != "XXX")
+        (pl.col("account") == Account.RECEIVABLE) & (pl.col("currency") != NO_CURRENCY)
     )
     sums = receivable.group_by("currency").agg(pl.col("amount").sum())
     posted = dict(zip(sums["currency"].to_list(), series_to_atoms(sums["amount"]), strict=True))
