@@ -128,7 +128,7 @@ def _run_and_show(home: Path, title: str) -> bool:
 
     settings = Settings(home=home)
     project = load_project(home)
-    session = PipelineSession(settings, project, tells_unchanged=False)
+    session = PipelineSession(settings, project)
     prepare_dagster_home(settings.dagster_home)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     with warnings.catch_warnings(), dg.DagsterInstance.get() as instance:

@@ -42,19 +42,12 @@ def report_outcomes(
     """
     name = feed.name if feed is not None else str(stage)
     is_range = context.has_partition_key is False and context.has_partition_key_range
-    told_before = (
-        set()
-        if session.tells_unchanged or not is_range
-        else context.instance.get_materialized_partitions(key)
-    )
     done: list[Outcome] = []
     for outcome in outcomes:
         session.on_outcome(name, stage, outcome)
         done.append(outcome)
         if outcome.commit is None:
             context.log.error("%s %s: %s", name, outcome.partition_key, outcome.problem)
-        elif is_range and not outcome.changed and outcome.partition_key in told_before:
-            continue
         elif is_range:
             _log_partition(context, session, key, feed, stage, outcome.commit)
         else:

@@ -8,7 +8,7 @@ import asyncio
 import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from itertools import groupby
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from royalty_assets.domain.batches import Stage
+from royalty_assets.domain.batches import Commit, Stage
 from royalty_assets.domain.feeds import Feed, InboxSource
 from royalty_assets.domain.windows import Cadence, Partition, partitions_between
 from royalty_assets.orchestration.assets import (
@@ -26,8 +26,11 @@ from royalty_assets.orchestration.assets import (
     stage_key,
 )
 from royalty_assets.orchestration.session import PipelineSession
-from royalty_assets.pipeline.context import Outcome
-from royalty_assets.pipeline.ingest import open_source
+from royalty_assets.pipeline.context import Outcome, StageBlockedError
+from royalty_assets.pipeline.ingest import delivered, open_source
+from royalty_assets.pipeline.match import matched
+from royalty_assets.pipeline.month import paid_out, posted
+from royalty_assets.pipeline.validate import validated
 
 _LAUNCHED_BY = "royalty_assets/launched_by"
 _COMMAND_LINE = "command-line"
@@ -189,11 +192,48 @@ def run_project(
     try:
         report.failures += _execute(definitions, instance, CATALOG_KEY)
         for plan in plans:
-            for first, last in _ranges(plan.partitions):
+            unchanged = _unchanged(session, instance, plan)
+            for partition_key, commit in unchanged.items():
+                listen(plan.name, plan.stage, Outcome(partition_key, commit, changed=False))
+            todo = [each for each in plan.partitions if each.key not in unchanged]
+            for first, last in _ranges(todo):
                 report.failures += _execute(definitions, instance, plan.key, first.key, last.key)
     finally:
         session.on_outcome = told
     return report
+
+
+def _unchanged(
+    session: PipelineSession, instance: dg.DagsterInstance, plan: StagePlan
+) -> dict[str, Commit]:
+    """Partition key → commit, where neither the registry nor Dagster has anything to learn."""
+    context = session.context
+    told = instance.get_materialized_partitions(plan.key)
+    if plan.stage is Stage.RAW:
+        feed = session.project.feed(plan.name)
+        found = asyncio.run(delivered(context, feed, plan.partitions))
+        return {key: commit for key, commit in found.items() if key in told}
+    found = {}
+    for partition in plan.partitions:
+        with suppress(StageBlockedError):
+            commit = _standing(session, plan, partition)
+            if commit is not None and partition.key in told:
+                found[partition.key] = commit
+    return found
+
+
+def _standing(session: PipelineSession, plan: StagePlan, partition: Partition) -> Commit | None:
+    context = session.context
+    match plan.stage:
+        case Stage.VALIDATED:
+            return validated(context, session.project.feed(plan.name), partition)
+        case Stage.MATCHED:
+            return matched(context, session.project.feed(plan.name), partition)
+        case Stage.LEDGER:
+            return posted(context, partition)
+        case Stage.PAYOUTS:
+            return paid_out(context, partition)
+    return None
 
 
 def _execute(

@@ -20,9 +20,6 @@ class PipelineSession:
         settings: where things are.
         project: the configuration.
         on_outcome: told of each partition as it is done (progress bars listen here).
-        tells_unchanged: whether a partition that was committed before, from the same input, is
-            told to Dagster again. A backfill needs it, to see that the partition was served; the
-            command line does not, and saves the time.
     """
 
     def __init__(
@@ -30,13 +27,10 @@ class PipelineSession:
         settings: Settings,
         project: Project,
         on_outcome: OutcomeListener = lambda *_: None,
-        *,
-        tells_unchanged: bool = True,
     ) -> None:
         self.settings = settings
         self.project = project
         self.on_outcome = on_outcome
-        self.tells_unchanged = tells_unchanged
         self._context: PipelineContext | None = None
 
     @property

@@ -76,6 +76,14 @@ def next_revision(
     return PartitionRevision(feed, stage, partition_key, number)
 
 
+def standing(
+    context: PipelineContext, feed: str, stage: Stage, partition_key: str, input_sha256: str
+) -> Commit | None:
+    """The commit in force if it was made from this input; None if there is work to do."""
+    commit = context.registry.commit(feed, stage, partition_key)
+    return commit if commit is not None and commit.input_sha256 == input_sha256 else None
+
+
 def green_input(
     context: PipelineContext, feed: str, stage: Stage, partition_key: str
 ) -> tuple[Commit, list[Batch]]:

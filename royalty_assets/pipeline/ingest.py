@@ -15,7 +15,7 @@ from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, comb
 from royalty_assets.domain.feeds import Feed, HttpSource, InboxSource
 from royalty_assets.domain.usage import RecordKind
 from royalty_assets.domain.windows import Partition
-from royalty_assets.pipeline.context import Outcome, PipelineContext, next_revision
+from royalty_assets.pipeline.context import Outcome, PipelineContext, next_revision, standing
 from royalty_assets.pipeline.payload_store import altered_payloads, payload_sha256, put_payloads
 from royalty_assets.sources.dialects import CursorSource, FileSource, open_http_source
 from royalty_assets.sources.inbox import InboxSource as InboxReader
@@ -69,6 +69,31 @@ async def ingest(
         finally:
             for task in tasks:
                 task.cancel()
+
+
+async def delivered(
+    context: PipelineContext, feed: Feed, partitions: Sequence[Partition]
+) -> dict[str, Commit]:
+    """Partition key → commit in force, for those whose source has nothing else than before.
+
+    A partition whose source does not answer is left out: taking it in will tell why.
+    """
+    found: dict[str, Commit] = {}
+    async with open_source(context, feed, feed.source, feed.records) as source:
+
+        async def look(partition: Partition) -> None:
+            try:
+                version_sha256 = combined_sha256([await source.version(partition)])
+            except SourceError:
+                return
+            commit = standing(context, feed.name, Stage.RAW, partition.key, version_sha256)
+            if commit is not None:
+                found[partition.key] = commit
+
+        async with asyncio.TaskGroup() as tasks:
+            for partition in partitions:
+                tasks.create_task(look(partition))
+    return found
 
 
 async def ingest_partition(

@@ -17,18 +17,35 @@ from royalty_assets.domain.feeds import Feed
 from royalty_assets.domain.matching import DECISION_SCHEMA, MATCHER_VERSION, Matcher
 from royalty_assets.domain.usage import USAGE_IDENTITY
 from royalty_assets.domain.windows import Partition
-from royalty_assets.pipeline.catalog import matcher_in_force
+from royalty_assets.pipeline.catalog import catalog_in_force, matcher_in_force
 from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     green_input,
     next_revision,
     rebatch,
+    standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.storage.lake import put_frame, read_frame
 
 METHODS = ("isrc", "title_artist_equal", "title_artist_similar", "exception")
+
+
+def matched(context: PipelineContext, feed: Feed, partition: Partition) -> Commit | None:
+    """The commit in force, if there is nothing to match anew.
+
+    Raises:
+        StageBlockedError: if there is no catalog, or the validated input is absent or red.
+    """
+    version, _ = catalog_in_force(context)
+    _, usage = green_input(context, feed.name, Stage.VALIDATED, partition.key)
+    input_sha256 = _input_sha256(version, usage)
+    return standing(context, feed.name, Stage.MATCHED, partition.key, input_sha256)
+
+
+def _input_sha256(version: str, validated: list[Batch]) -> str:
+    return combined_sha256([version, MATCHER_VERSION, *(batch.sha256 for batch in validated)])
 
 
 def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome:
@@ -37,19 +54,14 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
     Raises:
         StageBlockedError: if there is no catalog, or the validated input is absent or red.
     """
+    if (commit := matched(context, feed, partition)) is not None:
+        return Outcome(partition.key, commit, changed=False)
     version, matcher = matcher_in_force(context)
     _, validated = green_input(context, feed.name, Stage.VALIDATED, partition.key)
-    input_sha256 = combined_sha256(
-        [version, MATCHER_VERSION, *(batch.sha256 for batch in validated)]
-    )
-    current = context.registry.commit(feed.name, Stage.MATCHED, partition.key)
-    if current is not None and current.input_sha256 == input_sha256:
-        return Outcome(partition.key, current, changed=False)
-
     matcher.prepare(_in_lake(context, validated, ["isrc", "title", "artist"]))
-    standing = context.registry.batches(feed.name, Stage.MATCHED, partition.key)
+    in_force = context.registry.batches(feed.name, Stage.MATCHED, partition.key)
     batches = [
-        _match_batch(context, feed, partition, standing, source, version, matcher)
+        _match_batch(context, feed, partition, in_force, source, version, matcher)
         for source in validated
     ]
     counts = _sum_counts(batches)
@@ -58,7 +70,7 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
         stage=Stage.MATCHED,
         partition_key=partition.key,
         revision=next_revision(context, feed.name, Stage.MATCHED, partition.key).revision,
-        input_sha256=input_sha256,
+        input_sha256=_input_sha256(version, validated),
         batch_ids=tuple(batch.batch_id for batch in batches),
         counts=counts,
         checks=_checks(context, validated, batches),
@@ -71,13 +83,13 @@ def _match_batch(
     context: PipelineContext,
     feed: Feed,
     partition: Partition,
-    standing: dict[str, Batch],
+    in_force: dict[str, Batch],
     source: Batch,
     version: str,
     matcher: Matcher,
 ) -> Batch:
     input_sha256 = combined_sha256([source.sha256, version, MATCHER_VERSION])
-    existing = standing.get(source.window_label)
+    existing = in_force.get(source.window_label)
     if existing is not None and existing.input_sha256 == input_sha256:
         return existing
     usage = matched_usage(read_frame(context.lake, source.objects[0]), matcher).with_columns(
@@ -104,7 +116,7 @@ def _match_batch(
             counts=counts,
         )
 
-    committed, is_new = rebatch(standing, batch)
+    committed, is_new = rebatch(in_force, batch)
     if is_new:
         context.registry.commit_batch(
             committed,

@@ -21,7 +21,7 @@ from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import BALANCE_SCHEMA, Payouts, build_payouts
 from royalty_assets.domain.usage import POOL_SCHEMA
 from royalty_assets.domain.windows import Cadence, Partition
-from royalty_assets.pipeline.catalog import shares_in_force
+from royalty_assets.pipeline.catalog import catalog_in_force, shares_in_force
 from royalty_assets.pipeline.context import (
     LEDGER_FEED,
     Outcome,
@@ -30,6 +30,7 @@ from royalty_assets.pipeline.context import (
     green_input,
     next_revision,
     rebatch,
+    standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.storage.lake import put_frame, read_frame
@@ -47,13 +48,14 @@ class _MonthInput:
     wanting: list[str]
 
 
-def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
-    """Post a month's ledger from every green matched partition and pool.
+def posted(context: PipelineContext, month: Partition) -> Commit | None:
+    """The ledger in force, if there is nothing to post anew."""
+    input_sha256 = _ledger_input_sha256(_month_input(context, month))
+    return standing(context, LEDGER_FEED, Stage.LEDGER, month.key, input_sha256)
 
-    What is wanting, or red, shuts the gate: the ledger shows what is there, and is not paid.
-    """
-    wanted = _month_input(context, month)
-    input_sha256 = combined_sha256(
+
+def _ledger_input_sha256(wanted: _MonthInput) -> str:
+    return combined_sha256(
         [
             LEDGER_VERSION,
             *(batch.sha256 for batch in wanted.matched),
@@ -61,17 +63,25 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
             *wanted.wanting,
         ]
     )
-    current = context.registry.commit(LEDGER_FEED, Stage.LEDGER, month.key)
-    if current is not None and current.input_sha256 == input_sha256:
-        return Outcome(month.key, current, changed=False)
 
+
+def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
+    """Post a month's ledger from every green matched partition and pool.
+
+    What is wanting, or red, shuts the gate: the ledger shows what is there, and is not paid.
+    """
+    wanted = _month_input(context, month)
+    input_sha256 = _ledger_input_sha256(wanted)
+    commit = standing(context, LEDGER_FEED, Stage.LEDGER, month.key, input_sha256)
+    if commit is not None:
+        return Outcome(month.key, commit, changed=False)
     pools = _pools(context, wanted.pools)
     ledger = build_ledger(_usage(context, wanted.matched), pools)
     recount = _recount(context, wanted, pools)
     committed = _commit_batch(context, month, Stage.LEDGER, input_sha256, [("ledger", ledger)])
-    posted = ledger.filter(pl.col("account") != Account.RECEIVABLE)
-    units = int(posted["units"].sum())
-    in_suspense = int(posted.filter(pl.col("account") == Account.SUSPENSE)["units"].sum())
+    claims = ledger.filter(pl.col("account") != Account.RECEIVABLE)
+    units = int(claims["units"].sum())
+    in_suspense = int(claims.filter(pl.col("account") == Account.SUSPENSE)["units"].sum())
     commit = Commit(
         feed=LEDGER_FEED,
         stage=Stage.LEDGER,
@@ -97,18 +107,32 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     return Outcome(month.key, commit)
 
 
+def paid_out(context: PipelineContext, month: Partition) -> Commit | None:
+    """The payouts in force, if there is nothing to pay out anew.
+
+    Raises:
+        StageBlockedError: if the ledger is not committed, or is red.
+    """
+    _, (source,) = green_input(context, LEDGER_FEED, Stage.LEDGER, month.key)
+    input_sha256 = _payout_input_sha256(source, catalog_in_force(context)[0])
+    return standing(context, LEDGER_FEED, Stage.PAYOUTS, month.key, input_sha256)
+
+
+def _payout_input_sha256(ledger: Batch, catalog_version: str) -> str:
+    return combined_sha256([LEDGER_VERSION, ledger.sha256, catalog_version])
+
+
 def pay_out(context: PipelineContext, month: Partition) -> Outcome:
     """Split and round a month's green ledger.
 
     Raises:
         StageBlockedError: if the ledger is not committed, or is red.
     """
+    if (current := paid_out(context, month)) is not None:
+        return Outcome(month.key, current, changed=False)
     _, (source,) = green_input(context, LEDGER_FEED, Stage.LEDGER, month.key)
     version, shares = shares_in_force(context)
-    input_sha256 = combined_sha256([LEDGER_VERSION, source.sha256, version])
-    current = context.registry.commit(LEDGER_FEED, Stage.PAYOUTS, month.key)
-    if current is not None and current.input_sha256 == input_sha256:
-        return Outcome(month.key, current, changed=False)
+    input_sha256 = _payout_input_sha256(source, version)
     ledger = read_frame(context.lake, source.objects[0])
     payouts = build_payouts(ledger, shares)
     tables = [

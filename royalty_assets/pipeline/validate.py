@@ -32,6 +32,7 @@ from royalty_assets.pipeline.context import (
     green_input,
     next_revision,
     rebatch,
+    standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.payload_store import StoredPayload, stored_payloads
@@ -62,14 +63,18 @@ class _Tally:
         self.findings.setdefault(check, []).extend(findings)
 
 
-def validate(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome:
-    """Validate one partition of a feed.
+def validated(context: PipelineContext, feed: Feed, partition: Partition) -> Commit | None:
+    """The commit in force, if there is nothing to validate anew.
 
     Raises:
-        StageBlockedError: if its raw data is not committed, or is red.
+        StageBlockedError: if the raw data is not committed, or is red.
     """
     _, (raw,) = green_input(context, feed.name, Stage.RAW, partition.key)
-    input_sha256 = combined_sha256(
+    return standing(context, feed.name, Stage.VALIDATED, partition.key, _input_sha256(feed, raw))
+
+
+def _input_sha256(feed: Feed, raw: Batch) -> str:
+    return combined_sha256(
         [
             raw.input_sha256,
             VALIDATOR_VERSION,
@@ -77,10 +82,17 @@ def validate(context: PipelineContext, feed: Feed, partition: Partition) -> Outc
             str(feed.rejected_fraction_max),
         ]
     )
-    current = context.registry.commit(feed.name, Stage.VALIDATED, partition.key)
-    if current is not None and current.input_sha256 == input_sha256:
-        return Outcome(partition.key, current, changed=False)
 
+
+def validate(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome:
+    """Validate one partition of a feed.
+
+    Raises:
+        StageBlockedError: if its raw data is not committed, or is red.
+    """
+    if (commit := validated(context, feed, partition)) is not None:
+        return Outcome(partition.key, commit, changed=False)
+    _, (raw,) = green_input(context, feed.name, Stage.RAW, partition.key)
     revision = next_revision(context, feed.name, Stage.VALIDATED, partition.key)
     context.registry.discard_uncommitted(revision)
     tally = _Tally()
@@ -97,7 +109,7 @@ def validate(context: PipelineContext, feed: Feed, partition: Partition) -> Outc
         stage=Stage.VALIDATED,
         partition_key=partition.key,
         revision=revision.revision,
-        input_sha256=input_sha256,
+        input_sha256=_input_sha256(feed, raw),
         batch_ids=tuple(batch.batch_id for batch in batches),
         counts={
             "received": tally.received,
@@ -125,11 +137,11 @@ def _take_payload(
     try:
         rows, totals = _rows(context, feed, partition, payload)
         for chunk in in_chunks(rows, CHUNK_ROWS):
-            validated = validate_rows(feed.records, chunk, partition.window)
+            result = validate_rows(feed.records, chunk, partition.window)
             tally.received += len(chunk)
-            tally.rejected += len(validated.rejections)
-            _bury(context, revision, payload.name, validated.rejections)
-            waiting.add(usage_lines(validated))
+            tally.rejected += len(result.rejections)
+            _bury(context, revision, payload.name, result.rejections)
+            waiting.add(usage_lines(result))
     except UnreadableFileError as error:
         # It was whole when it was received, so the source itself sent it broken.
         letter = DeadLetter(payload.sha256, 0, payload.name, error.rule, "", error.reason, "")
@@ -236,8 +248,8 @@ def _commit_window(
             counts={"lines": result.lines.height, "units": units},
         )
 
-    standing = context.registry.batches(feed.name, Stage.VALIDATED, partition.key)
-    committed, is_new = rebatch(standing, batch)
+    in_force = context.registry.batches(feed.name, Stage.VALIDATED, partition.key)
+    committed, is_new = rebatch(in_force, batch)
     if is_new:
         context.registry.commit_batch(committed)
     return committed

@@ -21,10 +21,14 @@ MATCHER_VERSION = "1"
 TITLE_SCORE_MIN = 88.0
 ARTIST_SCORE_MIN = 88.0
 SCORE_MIN = 90.0
+TITLE_SCORE_COMPARED_MIN = 60.0
+"""A title farther off than this cannot be accepted, nor come within the margin of one that is."""
 MARGIN_MIN = 3.0
 _TITLE_WEIGHT = 0.6
 _EDITION_PENALTY = 1.0
 _VERSION_SCORE_MIN = 90.0
+TITLE_SCORE_COMPARED_MIN = 60.0
+"""A title farther off than this cannot be accepted, nor come within the margin of one that is."""
 _QUERIES_PER_CHUNK = 2_000
 
 DECISION_SCHEMA: dict[str, pl.DataType] = {
@@ -183,6 +187,8 @@ def _score(index: CandidateIndex, queries: pl.DataFrame) -> pl.DataFrame:
         .join(index.names.drop("title", "artist"), on="candidate", suffix="_known")
     )
     title_score = _pairwise(pairs["core"], pairs["core_known"])
+    near = title_score >= TITLE_SCORE_COMPARED_MIN
+    pairs, title_score = pairs.filter(pl.Series(near, dtype=pl.Boolean)), title_score[near]
     artist_score = _artist_scores(pairs)
     version_score = np.where(
         (pairs["version"] == pairs["version_known"]).to_numpy(),
