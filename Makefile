@@ -12,10 +12,10 @@ help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/runtime ## Simulate three services for a day and pay the month out (project in data/).
-	@$(BIN)/royalty-assets demo --home data
+	@$(BIN)/royalty-assets demo data
 
 ui: .venv/runtime ## Open the project in data/ in the Dagster UI, http://127.0.0.1:3000.
-	@test -f data/feeds.yaml || $(MAKE) --no-print-directory demo
+	@test -f data/registry.db || $(MAKE) --no-print-directory demo
 	@$(BIN)/royalty-assets ui data
 
 test: .venv/dev ## Run every test.

@@ -21,6 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from royalty_assets import __version__
+from royalty_assets.demo import (
+    DEMO_MARK,
+    DEMO_SCENARIO,
+    SIMULATOR_URL_VARIABLE,
+    read_scenario,
+    simulated_services,
+    write_demo_project,
+)
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.settings import Settings, SettingsError, load_project
 from royalty_assets.simulator.scenario import Scenario
@@ -36,12 +44,9 @@ app = typer.Typer(
 console = Console()
 complaints = Console(stderr=True)
 
-_DEFAULTS = Scenario(recordings=4_000)
-Home = Annotated[
-    Path,
-    typer.Option(envvar="ROYALTY_ASSETS_HOME", help="The project's folder.", show_default=True),
-]
-Directory = Annotated[Path, typer.Argument(help="The project's folder.")]
+_DEFAULTS = DEMO_SCENARIO
+Home = Annotated[Path, typer.Argument(envvar="ROYALTY_ASSETS_HOME", help="The project's folder.")]
+NewHome = Annotated[Path, typer.Argument(help="A folder that is new or empty.")]
 Month = Annotated[str | None, typer.Option(help="One accounting period, as 2025-03.")]
 Events = Annotated[int, typer.Option(min=1, help="Plays to simulate, over all services.")]
 Hours = Annotated[int, typer.Option(min=1, max=24 * 28, help="Hours to simulate.")]
@@ -75,11 +80,6 @@ def demo(
     Ends with the funnel from rows received to money paid, and whether all of it is accounted for.
     Run it again and nothing changes; kill it and run it again, and the result is the same.
     """
-    from royalty_assets.demo import (
-        SIMULATOR_URL_VARIABLE,
-        simulated_services,
-        write_demo_project,
-    )
     from royalty_assets.orchestration.runner import only_run_of
 
     scenario = Scenario(seed=seed, events=events, recordings=recordings, hours=hours)
@@ -98,7 +98,7 @@ def demo(
 
 
 @app.command()
-def run(directory: Directory = Path("data")) -> None:
+def run(home: Home = Path("data")) -> None:
     """Run a project of your own: everything that its feeds have delivered.
 
     The same assets as in the Dagster UI, without it. What is committed and unchanged is skipped.
@@ -106,9 +106,9 @@ def run(directory: Directory = Path("data")) -> None:
     from royalty_assets.orchestration.runner import only_run_of
 
     with _told_errors():
-        load_project(directory)
-        with only_run_of(directory):
-            ok = _run_and_show(directory, "From rows received to units matched")
+        load_project(home)
+        with only_run_of(home):
+            ok = _run_and_show(home, "From rows received to units matched")
     raise typer.Exit(0 if ok else 1)
 
 
@@ -146,26 +146,26 @@ def _run_and_show(home: Path, title: str) -> bool:
 
 
 @app.command()
-def init(directory: Directory) -> None:
+def init(home: NewHome) -> None:
     """Start a project of your own in a new or empty folder.
 
     Then put catalog and report files into its catalog and inbox folders, and `run` it.
     """
     with _told_errors():
-        directory.mkdir(parents=True, exist_ok=True)
-        if (directory / "feeds.yaml").exists():
-            raise SettingsError(f"{directory} holds a project already")
+        home.mkdir(parents=True, exist_ok=True)
+        if (home / "feeds.yaml").exists():
+            raise SettingsError(f"{home} holds a project already")
         with as_file(files("royalty_assets").joinpath("project_template")) as template:
-            shutil.copyfile(template / "feeds.yaml", directory / "feeds.yaml")
+            shutil.copyfile(template / "feeds.yaml", home / "feeds.yaml")
             for folder in ("catalog", "inbox"):
-                (directory / folder).mkdir(exist_ok=True)
-                shutil.copyfile(template / f"{folder}_README.md", directory / folder / "README.md")
+                (home / folder).mkdir(exist_ok=True)
+                shutil.copyfile(template / f"{folder}_README.md", home / folder / "README.md")
     console.print(
-        f"A project is in {directory}:\n"
+        f"A project is in {home}:\n"
         f"  feeds.yaml  what is delivered, by whom, and where\n"
         f"  catalog/    put your recordings here (isrc, title, artist), and shares and rights\n"
         f"  inbox/      put report files here\n"
-        f"Then: royalty-assets run {directory}",
+        f"Then: royalty-assets run {home}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -232,7 +232,7 @@ def dead_letters(
 
 @app.command()
 def ui(
-    directory: Directory = Path("data"),
+    home: Home = Path("data"),
     port: Annotated[int, typer.Option(help="Of the web page, on 127.0.0.1.")] = 3000,
 ) -> None:
     """Open a project in the Dagster UI, on 127.0.0.1.
@@ -242,28 +242,22 @@ def ui(
     """
     import dagster as dg
 
-    from royalty_assets.demo import (
-        DEMO_MARK,
-        SIMULATOR_URL_VARIABLE,
-        read_scenario,
-        simulated_services,
-    )
     from royalty_assets.orchestration.runner import fail_orphaned_runs, prepare_dagster_home
 
     with _told_errors(), ExitStack() as stack:
-        load_project(directory)
+        load_project(home)
         if _is_taken(port):
             raise SettingsError(f"port {port} is taken; choose another with --port")
-        settings = Settings(home=directory)
+        settings = Settings(home=home)
         prepare_dagster_home(settings.dagster_home)
         os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
-        os.environ["ROYALTY_ASSETS_HOME"] = str(directory.resolve())
+        os.environ["ROYALTY_ASSETS_HOME"] = str(home.resolve())
         with dg.DagsterInstance.get() as instance:
             orphans = fail_orphaned_runs(instance, everyone=True)
         if orphans:
             console.print(f"{orphans} runs of a process that ended were marked as failed.")
-        if DEMO_MARK in (directory / "feeds.yaml").read_text(encoding="utf-8"):
-            url = stack.enter_context(simulated_services(read_scenario(directory)))
+        if DEMO_MARK in (home / "feeds.yaml").read_text(encoding="utf-8"):
+            url = stack.enter_context(simulated_services(read_scenario(home)))
             os.environ[SIMULATOR_URL_VARIABLE] = url
         console.print(f"Dagster UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
         command = [sys.executable, "-m", "dagster", "dev", "-m", "royalty_assets.definitions"]

@@ -90,7 +90,7 @@ def show_report(console: Console, report: RunReport, funnel: Funnel, title: str)
         console.print(_money_table(funnel))
     if not funnel.payouts.is_empty():
         console.print(_payee_table(funnel))
-    _show_problems(console, report.problems)
+    _show_problems(console, [*report.problems, *funnel.notices])
     _show_verdict(console, funnel, report.failed)
 
 

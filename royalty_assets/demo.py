@@ -21,6 +21,7 @@ from royalty_assets.simulator.world import make_world, write_catalog
 SIMULATOR_URL_VARIABLE = "ROYALTY_ASSETS_SIMULATOR_URL"
 SIMULATOR_PORT = 8765
 DEMO_MARK = "# Written by `royalty-assets demo`; it is written again each time."
+DEMO_SCENARIO = Scenario(recordings=4_000)
 _SCENARIO_NAME = "scenario.json"
 
 _ABOUT = {
@@ -40,9 +41,7 @@ def write_demo_project(home: Path, scenario: Scenario) -> None:
     home.mkdir(parents=True, exist_ok=True)
     path = home / CONFIG_NAME
     if path.exists() and DEMO_MARK not in path.read_text(encoding="utf-8"):
-        raise SettingsError(
-            f"{home} holds a project of its own; run the demo with --home in another folder"
-        )
+        raise SettingsError(f"{home} holds a project of its own; run the demo in another folder")
     text = f"{DEMO_MARK}\n" + yaml.safe_dump(demo_feeds(scenario), sort_keys=False, width=100)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
@@ -62,7 +61,10 @@ def write_demo_project(home: Path, scenario: Scenario) -> None:
 
 def read_scenario(home: Path) -> Scenario:
     """The scenario that a demo project was written for."""
-    return Scenario(**json.loads((home / _SCENARIO_NAME).read_text(encoding="utf-8")))
+    path = home / _SCENARIO_NAME
+    if not path.exists():
+        return DEMO_SCENARIO
+    return Scenario(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def demo_feeds(scenario: Scenario) -> dict[str, object]:

@@ -30,6 +30,7 @@ from royalty_assets.pipeline.context import Outcome, StageBlockedError
 from royalty_assets.pipeline.ingest import delivered, open_source
 from royalty_assets.pipeline.match import matched
 from royalty_assets.pipeline.month import paid_out, posted
+from royalty_assets.pipeline.pool import pooled
 from royalty_assets.pipeline.validate import validated
 
 _LAUNCHED_BY = "royalty_assets/launched_by"
@@ -162,10 +163,15 @@ def plan_run(session: PipelineSession) -> list[StagePlan]:
 def _partitions(session: PipelineSession, feed: Feed) -> tuple[Partition, ...]:
     now = session.context.now()
     if isinstance(feed.source, InboxSource):
+        # From the first month with lines to the last; those between without any are empty.
         keys = asyncio.run(_inbox_keys(session, feed))
-        return tuple(Partition.parse(feed.cadence, key) for key in keys)
-    end = min(feed.end or now, now)
-    starting = partitions_between(feed.cadence, feed.cadence.floor(feed.start), end)
+        if not keys:
+            return ()
+        start = Partition.parse(feed.cadence, keys[0]).window.start
+        end = Partition.parse(feed.cadence, keys[-1]).window.end
+    else:
+        start, end = feed.cadence.floor(feed.start), feed.end or now
+    starting = partitions_between(feed.cadence, start, min(end, now))
     return tuple(partition for partition in starting if partition.window.end <= now)
 
 
@@ -229,6 +235,8 @@ def _standing(session: PipelineSession, plan: StagePlan, partition: Partition) -
             return validated(context, session.project.feed(plan.name), partition)
         case Stage.MATCHED:
             return matched(context, session.project.feed(plan.name), partition)
+        case Stage.POOL:
+            return asyncio.run(pooled(context, session.project.feed(plan.name), partition))
         case Stage.LEDGER:
             return posted(context, partition)
         case Stage.PAYOUTS:

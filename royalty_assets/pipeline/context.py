@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from royalty_assets.domain.batches import Batch, Commit, Stage
 from royalty_assets.domain.feeds import Project
@@ -11,6 +12,8 @@ from royalty_assets.domain.matching import Matcher
 from royalty_assets.sources.templates import Template
 from royalty_assets.storage.lake import Lake
 from royalty_assets.storage.registry import PartitionRevision, Registry
+
+_Cut = TypeVar("_Cut")
 
 CATALOG_FEED = "catalog"
 LEDGER_FEED = "ledger"
@@ -42,6 +45,7 @@ class PipelineContext:
     tokens: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], datetime] = _utc_now
     _matchers: dict[str, Matcher] = field(default_factory=dict)
+    _cut_reports: dict[str, Any] = field(default_factory=dict)
 
     def matcher(self, version: str, build: Callable[[], Matcher]) -> Matcher:
         """The matcher of a catalog version; one is kept, since an index is large."""
@@ -49,6 +53,13 @@ class PipelineContext:
             self._matchers.clear()
             self._matchers[version] = build()
         return self._matchers[version]
+
+    def cut_report(self, key: str, cut: Callable[[], _Cut]) -> _Cut:
+        """A report as cut into its partitions; the last one is kept, for the next partition."""
+        if key not in self._cut_reports:
+            self._cut_reports.clear()
+            self._cut_reports[key] = cut()
+        return cast(_Cut, self._cut_reports[key])
 
 
 @dataclass(frozen=True, slots=True)

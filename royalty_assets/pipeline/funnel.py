@@ -13,7 +13,7 @@ from royalty_assets.domain.batches import Commit, Stage
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import BALANCE_SCHEMA
 from royalty_assets.domain.windows import Partition
-from royalty_assets.pipeline.context import LEDGER_FEED, PipelineContext
+from royalty_assets.pipeline.context import CATALOG_FEED, LEDGER_FEED, PipelineContext
 from royalty_assets.pipeline.ingest import INBOX_PARTITION
 from royalty_assets.pipeline.match import METHODS
 from royalty_assets.pipeline.month import committed_months, expected_partition_keys, month_frames
@@ -44,12 +44,14 @@ class Funnel:
         money: currency → column of ``payouts.BALANCE_SCHEMA`` → atoms, over all months.
         payouts: rights_holder_id, rights_holder_name, currency, amount_paid, over all months.
         findings: what is not accounted for; empty is the aim.
+        notices: what was refused and is told, though nothing of it is missing.
     """
 
     feeds: list[FeedFunnel]
     money: dict[str, dict[str, int]]
     payouts: pl.DataFrame
     findings: list[str]
+    notices: list[str]
 
     @property
     def is_accounted_for(self) -> bool:
@@ -83,7 +85,24 @@ def make_funnel(context: PipelineContext) -> Funnel:
     units = sum(feed.units for feed in feeds)
     if units != ledger_units:
         findings.append(f"{units} units were accepted, but {ledger_units} are in the ledgers")
-    return Funnel(feeds, money, _total_payouts(payouts), findings)
+    return Funnel(feeds, money, _total_payouts(payouts), findings, _notices(context))
+
+
+def _notices(context: PipelineContext) -> list[str]:
+    """Files and catalog rows that were refused, by name."""
+    quarantined = [
+        f"quarantined: {finding}"
+        for commit in context.registry.commits(Stage.RAW, partition_keys=[INBOX_PARTITION])
+        for findings in commit.checks.values()
+        for finding in findings
+    ]
+    letters = context.registry.dead_letters(CATALOG_FEED, limit=1_000_000)
+    rows = [
+        f"catalog: {letter['source']}, line {letter['row_number']}: {letter['value']}: "
+        f"{letter['reason']}"
+        for letter in letters
+    ]
+    return quarantined + rows
 
 
 def _feed_funnel(context: PipelineContext, feed: str) -> FeedFunnel:

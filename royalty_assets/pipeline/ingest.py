@@ -16,7 +16,12 @@ from royalty_assets.domain.feeds import Feed, HttpSource, InboxSource
 from royalty_assets.domain.usage import RecordKind
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.context import Outcome, PipelineContext, next_revision, standing
-from royalty_assets.pipeline.payload_store import altered_payloads, payload_sha256, put_payloads
+from royalty_assets.pipeline.payload_store import (
+    altered_payloads,
+    payload_hashes,
+    payload_sha256,
+    put_payloads,
+)
 from royalty_assets.sources.dialects import CursorSource, FileSource, open_http_source
 from royalty_assets.sources.inbox import InboxSource as InboxReader
 from royalty_assets.sources.payloads import Payload, Source, SourceError
@@ -111,11 +116,14 @@ async def ingest_partition(
     if current is not None and current.input_sha256 == version_sha256:
         return Outcome(partition.key, current, changed=False)
 
+    committed = registry.batches(feed.name, stage, partition.key).get(partition.window.label)
+    stored = _Stored()
+    if isinstance(source, InboxReader) and committed is not None:
+        stored = _taken_before(context, committed)
     with tempfile.TemporaryDirectory(prefix="royalty-") as spool:
-        stored = await _store_all(context, feed, source, stage, partition, Path(spool))
+        await _store_all(context, feed, source, stage, partition, Path(spool), stored)
 
     payloads_sha256 = combined_sha256(sorted(stored.sha256s))
-    committed = registry.batches(feed.name, stage, partition.key).get(partition.window.label)
     # The same payloads in another arrangement of objects say nothing new.
     if committed is None or committed.input_sha256 != payloads_sha256:
         committed = Batch(
@@ -167,7 +175,9 @@ async def _store_all(
     stage: Stage,
     partition: Partition,
     spool: Path,
-) -> _Stored:
+    stored: _Stored,
+) -> None:
+    """Fetch and store every payload of a partition, adding to ``stored``."""
     queue: asyncio.Queue[Payload | None] = asyncio.Queue(QUEUED_PAYLOADS_MAX)
 
     async def fetch() -> None:
@@ -175,7 +185,6 @@ async def _store_all(
             await queue.put(payload)
         await queue.put(None)
 
-    stored = _Stored()
     folder = f"{feed.name}/{stage}/{hive_folder(partition)}"
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -186,7 +195,15 @@ async def _store_all(
         # The one failure is what happened; that it came from a group of tasks is no news.
         raise errors.exceptions[0] from None
     _flush(context, folder, partition, stored)
-    return stored
+
+
+def _taken_before(context: PipelineContext, committed: Batch) -> _Stored:
+    """What an inbox has delivered already: it stays, wherever its files have gone."""
+    return _Stored(
+        objects=list(committed.objects),
+        sha256s=set(payload_hashes(context.lake, committed.objects)),
+        size_bytes=committed.counts["bytes"],
+    )
 
 
 def _store(

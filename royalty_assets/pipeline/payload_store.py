@@ -30,10 +30,14 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class StoredPayload:
-    """A payload as read back: its bytes are to be taken before the next payload is."""
+    """A payload as read back: its bytes are to be taken before the next payload is.
+
+    ``size_bytes`` is that of the object that holds it, perhaps with others.
+    """
 
     name: str
     sha256: str
+    size_bytes: int
     chunks: Iterator[bytes]
 
 
@@ -77,7 +81,14 @@ def stored_payloads(lake: Lake, objects: Iterable[LakeObject]) -> Iterator[Store
             for (name, sha256), pieces in groupby(
                 rows, key=lambda row: (row["payload_name"], row["payload_sha256"])
             ):
-                yield StoredPayload(name, sha256, (piece["body"] for piece in pieces))
+                chunks = (piece["body"] for piece in pieces)
+                yield StoredPayload(name, sha256, stored.size_bytes, chunks)
+
+
+def payload_hashes(lake: Lake, objects: Iterable[LakeObject]) -> Iterator[str]:
+    """The SHA-256 of each payload in these objects, without reading the payloads."""
+    for stored in objects:
+        yield from pq.read_table(lake.local_path(stored), columns=["payload_sha256"])[0].to_pylist()
 
 
 def altered_payloads(lake: Lake, batch: Batch) -> list[str]:

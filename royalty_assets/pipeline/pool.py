@@ -8,14 +8,20 @@ import polars as pl
 
 from royalty_assets.domain import invariants
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
-from royalty_assets.domain.feeds import Feed
+from royalty_assets.domain.feeds import Feed, FixedPool
 from royalty_assets.domain.money import to_atoms
 from royalty_assets.domain.money_columns import atoms_to_series
 from royalty_assets.domain.territories import WORLDWIDE
 from royalty_assets.domain.usage import ALL_TIERS, POOL_SCHEMA, RecordKind
 from royalty_assets.domain.validation import pool_lines, validate_rows
 from royalty_assets.domain.windows import Partition
-from royalty_assets.pipeline.context import Outcome, PipelineContext, next_revision, rebatch
+from royalty_assets.pipeline.context import (
+    Outcome,
+    PipelineContext,
+    next_revision,
+    rebatch,
+    standing,
+)
 from royalty_assets.pipeline.ingest import hive_folder, ingest_partition, open_source
 from royalty_assets.pipeline.payload_store import stored_payloads
 from royalty_assets.pipeline.validate import VALIDATOR_VERSION, read_report
@@ -25,25 +31,50 @@ from royalty_assets.storage.lake import put_frame
 from royalty_assets.storage.registry import DeadLetter, PartitionRevision
 
 
+async def pooled(context: PipelineContext, feed: Feed, month: Partition) -> Commit | None:
+    """The commit in force, if the source has no other pool than before."""
+    if feed.pool is not None:
+        return standing(context, feed.name, Stage.POOL, month.key, _agreed_sha256(feed.pool))
+    assert feed.pool_source is not None
+    try:
+        async with open_source(context, feed, feed.pool_source, RecordKind.POOLS) as source:
+            version_sha256 = combined_sha256([await source.version(month)])
+    except SourceError:
+        return None
+    raw = standing(context, feed.name, Stage.POOL_REPORT, month.key, version_sha256)
+    if raw is None:
+        return None
+    (batch,) = context.registry.batches_by_id(raw.batch_ids)
+    return standing(context, feed.name, Stage.POOL, month.key, _report_sha256(batch))
+
+
+def _agreed_sha256(pool: FixedPool) -> str:
+    return combined_sha256(["agreed", str(to_atoms(pool.amount)), pool.currency])
+
+
+def _report_sha256(raw: Batch) -> str:
+    return combined_sha256([raw.input_sha256, VALIDATOR_VERSION])
+
+
 async def take_pool(context: PipelineContext, feed: Feed, month: Partition) -> Outcome:
     """Commit the feed's pool of a month, unless it is the one in force."""
     if feed.pool is not None:
-        atoms = to_atoms(feed.pool.amount)
         lines = pl.DataFrame(
             {
                 "used_at": [month.window.start],
                 "territory": [WORLDWIDE],
                 "tier": [ALL_TIERS],
                 "currency": [feed.pool.currency],
-                "amount": atoms_to_series("amount", [atoms]),
+                "amount": atoms_to_series("amount", [to_atoms(feed.pool.amount)]),
                 "is_agreed": [True],
                 "source_sha256": ["feeds.yaml"],
                 "row_number": [0],
             },
             schema=POOL_SCHEMA,
         )
-        agreed = combined_sha256(["agreed", str(atoms), feed.pool.currency])
-        return _commit(context, feed, month, agreed, lines, received=1, findings=[])
+        return _commit(
+            context, feed, month, _agreed_sha256(feed.pool), lines, received=1, findings=[]
+        )
     assert feed.pool_source is not None
     try:
         async with open_source(context, feed, feed.pool_source, RecordKind.POOLS) as source:
@@ -56,9 +87,9 @@ async def take_pool(context: PipelineContext, feed: Feed, month: Partition) -> O
 
 
 def _validate(context: PipelineContext, feed: Feed, month: Partition, raw: Batch) -> Outcome:
-    input_sha256 = combined_sha256([raw.input_sha256, VALIDATOR_VERSION])
-    current = context.registry.commit(feed.name, Stage.POOL, month.key)
-    if current is not None and current.input_sha256 == input_sha256:
+    input_sha256 = _report_sha256(raw)
+    current = standing(context, feed.name, Stage.POOL, month.key, input_sha256)
+    if current is not None:
         return Outcome(month.key, current, changed=False)
     revision = next_revision(context, feed.name, Stage.POOL, month.key)
     context.registry.discard_uncommitted(revision)
@@ -101,8 +132,8 @@ def _commit(
     findings: list[str],
 ) -> Outcome:
     registry = context.registry
-    current = registry.commit(feed.name, Stage.POOL, month.key)
-    if current is not None and current.input_sha256 == input_sha256:
+    current = standing(context, feed.name, Stage.POOL, month.key, input_sha256)
+    if current is not None:
         return Outcome(month.key, current, changed=False)
     revision: PartitionRevision = next_revision(context, feed.name, Stage.POOL, month.key)
     ordered = lines.sort("territory", "tier", "currency", "source_sha256", "row_number")

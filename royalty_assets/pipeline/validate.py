@@ -37,7 +37,11 @@ from royalty_assets.pipeline.context import (
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.payload_store import StoredPayload, stored_payloads
 from royalty_assets.sources.delimited import DelimitedFile, Totals, UnreadableFileError
-from royalty_assets.sources.inbox import PartitionOfRow, rows_of_partition
+from royalty_assets.sources.inbox import (
+    PartitionOfRow,
+    rows_by_partition,
+    rows_of_partition,
+)
 from royalty_assets.sources.rows import ChunkReader, event_rows, in_chunks
 from royalty_assets.storage.lake import put_frame
 from royalty_assets.storage.registry import DeadLetter, PartitionRevision
@@ -46,6 +50,9 @@ VALIDATOR_VERSION = "1"
 """Changes whenever the same bytes may come out as other lines."""
 CHUNK_ROWS = 20_000
 WAITING_ROWS_MAX = 400_000
+CUT_REPORT_BYTES_MAX = 8 << 20
+"""A report of several months is cut once and kept while its months are validated, up to this
+size; a larger one is read again for each of its months, so that memory stays bounded."""
 
 
 @dataclass(slots=True)
@@ -160,11 +167,20 @@ def _rows(
 ) -> tuple[Iterable[SourceRow | Rejection], Totals | None]:
     if feed.records is RecordKind.PLAY_EVENTS:
         return event_rows(feed.source.dialect, payload.sha256, payload.chunks), None
-    opened = read_report(context, payload, feed.records)
-    if isinstance(feed.source, InboxSource):
-        partition_of = PartitionOfRow(feed, context.now())
+    if not isinstance(feed.source, InboxSource):
+        opened = read_report(context, payload, feed.records)
+        return opened.rows(), opened.totals
+    partition_of = PartitionOfRow(feed, context.now())
+    if payload.size_bytes > CUT_REPORT_BYTES_MAX:
+        opened = read_report(context, payload, feed.records)
         return rows_of_partition(opened, partition_of, partition.key), opened.totals
-    return opened.rows(), opened.totals
+
+    def cut() -> tuple[dict[str, list[SourceRow | Rejection]], Totals]:
+        opened = read_report(context, payload, feed.records)
+        return rows_by_partition(opened, partition_of), opened.totals
+
+    by_partition, totals = context.cut_report(f"{feed.name}\t{payload.sha256}", cut)
+    return by_partition.get(partition.key, []), totals
 
 
 def read_report(

@@ -4,6 +4,9 @@ A file is taken in whole, and each of its rows belongs to one partition of its f
 its date falls in. A row whose date is unreadable, or outside the feed's time, belongs to the
 file's first partition, to be refused there by name. A file that no template recognises, or that
 breaks off, is quarantined: it is told, and the others go on.
+
+An inbox promises nothing, so a partition without files is empty and not missing; and a file that
+has been taken stays taken when it is moved away.
 """
 
 import hashlib
@@ -19,7 +22,7 @@ from royalty_assets.domain.usage import RecordKind
 from royalty_assets.domain.validation import Rejection, SourceRow
 from royalty_assets.domain.windows import Partition
 from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError
-from royalty_assets.sources.payloads import Delivery, NotDeliveredError, Payload
+from royalty_assets.sources.payloads import Delivery, Payload
 from royalty_assets.sources.templates import Template
 
 _CHUNK_BYTES = 1 << 20
@@ -123,8 +126,6 @@ class InboxSource:
 
     async def version(self, partition: Partition) -> str:
         """See ``payloads.Source``."""
-        if not any(partition.key in file.partition_keys for file in self.files):
-            raise NotDeliveredError(f"no file in {self._folder} has lines for {partition.key}")
         return self._version(partition.key)
 
     def _version(self, key: str) -> str:
@@ -138,10 +139,24 @@ class InboxSource:
                 yield Payload(file.path.name, path=file.path)
 
 
+def rows_by_partition(
+    opened: DelimitedFile, partition_of: PartitionOfRow
+) -> dict[str, list[SourceRow | Rejection]]:
+    """All rows of a file by the key of the partition that they belong to."""
+    by_key: dict[str, list[SourceRow | Rejection]] = {}
+    homeless: list[SourceRow | Rejection] = []
+    for row in opened.rows():
+        key = partition_of.key(row)
+        (homeless if key is None else by_key.setdefault(key, [])).append(row)
+    if homeless:
+        by_key.setdefault(partition_of.first_key(sorted(by_key)), []).extend(homeless)
+    return by_key
+
+
 def rows_of_partition(
     opened: DelimitedFile, partition_of: PartitionOfRow, key: str
 ) -> Iterator[SourceRow | Rejection]:
-    """The rows of a file that belong to a partition, once all of the file is known.
+    """The rows of a file that belong to one partition, without holding the others.
 
     Rows that name no partition are held back until the file's first partition is known.
     """

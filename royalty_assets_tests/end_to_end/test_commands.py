@@ -1,0 +1,192 @@
+"""The commands as a user types them, each in a process of its own.
+
+The demo is killed at ten seeded moments; running it again must end as if nothing had happened.
+"""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+TIMEOUT_SECONDS = 240
+DEMO = ["--events", "3000", "--hours", "2", "--recordings", "300"]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "royalty_assets.cli", *map(str, arguments)]
+
+
+def environment():
+    quiet = {"COLUMNS": "160", "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
+    return {k: v for k, v in os.environ.items() if not k.startswith("ROYALTY_ASSETS")} | quiet
+
+
+def run(*arguments, succeeds=True):
+    done = subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    if succeeds:
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done
+
+
+def ledger_hash(home, *options):
+    digest = run("ledger-hash", home, *options).stdout.strip()
+    assert re.fullmatch("[0-9a-f]{64}", digest)
+    return digest
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """A demo that nothing disturbed: its home, its output and its hash."""
+    home = tmp_path_factory.mktemp("calm")
+    output = run("demo", home, *DEMO).stdout
+    return home, output, ledger_hash(home)
+
+
+def test_the_demo_ends_with_the_funnel_and_the_verdict(calm):
+    _, output, _ = calm
+    for word in ("rows received", "rejected", "duplicates", "in suspense", "by ISRC", "residue"):
+        assert word in output
+    assert re.search(
+        r"accounted for: all [\d,]+ rows, all [\d,]+ units, all money in EUR, GBP", output
+    )
+    assert "NOT accounted for" not in output
+    assert "Top payees" in output
+
+
+def test_a_second_demo_leaves_the_hash_as_it_was(calm):
+    home, _, digest = calm
+    output = run("demo", home, *DEMO).stdout
+    assert "committed" not in output
+    assert ledger_hash(home) == digest
+    assert ledger_hash(home, "--month", "2025-03") == digest
+
+
+def test_another_seed_is_another_hash(calm, tmp_path):
+    run("demo", tmp_path, *DEMO, "--seed", "8")
+    assert ledger_hash(tmp_path) != calm[2]
+
+
+def kill_after(home, lines):
+    """Start the demo and kill it as soon as it has told of ``lines`` partitions."""
+    with subprocess.Popen(
+        command("demo", home, *DEMO),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(),
+    ) as process:
+        told = 0
+        for line in process.stdout:
+            told += line.rstrip().endswith(("committed", "unchanged"))
+            if told == lines:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait(TIMEOUT_SECONDS)
+        assert process.returncode == -signal.SIGKILL
+
+
+def test_killing_the_demo_at_any_moment_changes_nothing_in_the_end(calm, tmp_path):
+    """Ten moments, each in what the kill before left behind; then a run to the end."""
+    moments = sorted(random.Random(7).sample(range(1, 19), 10))
+    for moment in moments:
+        kill_after(tmp_path, moment)
+    output = run("demo", tmp_path, *DEMO).stdout
+    assert "accounted for: all" in output
+    assert ledger_hash(tmp_path) == calm[2]
+
+
+def test_two_runs_at_once_do_not_get_in_each_others_way(calm):
+    home, _, _ = calm
+    with subprocess.Popen(
+        command("demo", home, *DEMO),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(),
+    ) as first:
+        assert "royalty_assets" in first.stdout.readline()
+        second = run("run", home, succeeds=False)
+        first.stdout.read()
+    assert second.returncode == 2
+    assert "being run by another process" in second.stderr
+
+
+def test_a_project_of_ones_own_goes_from_files_to_payouts(tmp_path):
+    home = tmp_path / "mine"
+    assert "inbox/" in run("init", home).stdout
+    (home / "catalog/songs.csv").write_text(
+        "isrc,title,artist\nUSUM70600055,Flowers,Miley Cyrus\nUSUM70600056,Hello,Adele\n"
+    )
+    (home / "inbox/chart.csv").write_text(
+        "chart_date,song,performer,streams,region\n"
+        "2021-01-01,Flowers - Remastered 2020,Miley Cyrus,30,lu\n"
+        "2021-01-02,Hello,Adele,10,lu\n"
+        "2021-02-02,Who knows,Nobody,5,lu\n"
+        "2021-02-03,Hello,Adele,x,lu\n"
+    )
+    (home / "inbox/page.csv").write_text("<html>not a report</html>\n")
+    done = run("run", home, succeeds=False)
+    output = done.stdout
+    assert "page.csv" in output
+    assert "no template knows a header" in output
+    # One of the two rows of February is refused: more than the feed's limit, so it is not paid.
+    assert "rejected_fraction_max" in output
+    assert done.returncode == 1
+    chart = home / "inbox/chart.csv"
+    chart.write_text(chart.read_text().replace(",x,lu", ",5,lu"))
+    output = run("run", home).stdout
+    assert re.search(r"reports +│ +4 │ +0 │ +0 │ +4 │ +50 │ +45 │ +5", output)
+    assert "EUR      │ 2,000.00" in output
+    assert "accounted for: all 4 rows, all 50 units, all money in EUR" in output
+    letters = run("dead-letters", home).stdout
+    assert "file:template_unknown" in letters
+
+
+def test_init_never_overwrites_and_the_demo_never_does_either(tmp_path):
+    run("init", tmp_path)
+    again = run("init", tmp_path, succeeds=False)
+    assert (again.returncode, "holds a project already" in again.stderr) == (2, True)
+    demo = run("demo", tmp_path, *DEMO, succeeds=False)
+    assert (demo.returncode, "run the demo in another folder" in demo.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "told"),
+    [
+        (None, "royalty-assets init"),
+        ("feeds: [", "is not valid YAML"),
+        ("feeds: [{name: Bad Name}]", "feeds.0.name"),
+        ("feeds: []\nsurprise: 1", "surprise"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_says_where(tmp_path, feeds, told):
+    if feeds is not None:
+        (tmp_path / "feeds.yaml").write_text(feeds)
+    done = run("run", tmp_path, succeeds=False)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "demo", "run", "init", "ledger-hash", "dead-letters", "ui"])
+def test_help_teaches(name):
+    output = run(*filter(None, [name]), "--help").stdout
+    assert "Usage" in output
+    assert len(output) > 300
+
+
+def test_a_month_that_is_none_is_told(calm):
+    done = run("ledger-hash", calm[0], "--month", "March", succeeds=False)
+    assert done.returncode == 2
+    assert "write it as 2025-03" in done.stderr
