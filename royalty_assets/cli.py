@@ -46,7 +46,7 @@ complaints = Console(stderr=True)
 
 _DEFAULTS = DEMO_SCENARIO
 Home = Annotated[Path, typer.Argument(envvar="ROYALTY_ASSETS_HOME", help="The project's folder.")]
-NewHome = Annotated[Path, typer.Argument(help="A folder that is new or empty.")]
+NewHome = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")]
 Month = Annotated[str | None, typer.Option(help="One accounting period, as 2025-03.")]
 Events = Annotated[int, typer.Option(min=1, help="Plays to simulate, over all services.")]
 Hours = Annotated[int, typer.Option(min=1, max=24 * 28, help="Hours to simulate.")]
