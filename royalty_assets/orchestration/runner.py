@@ -27,7 +27,7 @@ from royalty_assets.orchestration.assets import (
 )
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.context import Outcome, StageBlockedError
-from royalty_assets.pipeline.ingest import delivered, open_source
+from royalty_assets.pipeline.ingest import delivered, deliveries
 from royalty_assets.pipeline.match import matched
 from royalty_assets.pipeline.month import paid_out, posted
 from royalty_assets.pipeline.pool import pooled
@@ -35,6 +35,7 @@ from royalty_assets.pipeline.validate import validated
 
 _LAUNCHED_BY = "royalty_assets/launched_by"
 _COMMAND_LINE = "command-line"
+_EVERYTHING = 1_000_000
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
@@ -164,7 +165,8 @@ def _partitions(session: PipelineSession, feed: Feed) -> tuple[Partition, ...]:
     now = session.context.now()
     if isinstance(feed.source, InboxSource):
         # From the first month with lines to the last; those between without any are empty.
-        keys = asyncio.run(_inbox_keys(session, feed))
+        listed = asyncio.run(deliveries(session.context, feed, "", _EVERYTHING))
+        keys = [delivery.key for delivery in listed]
         if not keys:
             return ()
         start = Partition.parse(feed.cadence, keys[0]).window.start
@@ -173,11 +175,6 @@ def _partitions(session: PipelineSession, feed: Feed) -> tuple[Partition, ...]:
         start, end = feed.cadence.floor(feed.start), feed.end or now
     starting = partitions_between(feed.cadence, start, min(end, now))
     return tuple(partition for partition in starting if partition.window.end <= now)
-
-
-async def _inbox_keys(session: PipelineSession, feed: Feed) -> list[str]:
-    async with open_source(session.context, feed, feed.source, feed.records) as source:
-        return [delivery.key for delivery in await source.deliveries("", 1_000_000)]
 
 
 def run_project(

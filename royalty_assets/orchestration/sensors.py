@@ -18,7 +18,7 @@ from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.feeds import Feed
 from royalty_assets.orchestration.assets import CATALOG_KEY, stage_key
 from royalty_assets.orchestration.session import PipelineSession
-from royalty_assets.pipeline.ingest import open_source
+from royalty_assets.pipeline.ingest import deliveries
 from royalty_assets.sources.payloads import Delivery, SourceError
 
 TICK_SECONDS_MAX = 30.0
@@ -138,5 +138,5 @@ def delivery_sensor(
 
 async def _listed(session: PipelineSession, feed: Feed, settled: str) -> list[Delivery]:
     async with asyncio.timeout(TICK_SECONDS_MAX):
-        async with open_source(session.context, feed, feed.source, feed.records) as source:
-            return await source.deliveries(settled, REMEMBERED_DELIVERIES + RUNS_PER_TICK_MAX)
+        limit = REMEMBERED_DELIVERIES + RUNS_PER_TICK_MAX
+        return await deliveries(session.context, feed, settled, limit)

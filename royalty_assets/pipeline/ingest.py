@@ -18,13 +18,13 @@ from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.context import Outcome, PipelineContext, next_revision, standing
 from royalty_assets.pipeline.payload_store import (
     altered_payloads,
-    payload_hashes,
+    payload_names,
     payload_sha256,
     put_payloads,
 )
 from royalty_assets.sources.dialects import CursorSource, FileSource, open_http_source
 from royalty_assets.sources.inbox import InboxSource as InboxReader
-from royalty_assets.sources.payloads import Payload, Source, SourceError
+from royalty_assets.sources.payloads import Delivery, Payload, Source, SourceError
 from royalty_assets.storage.registry import DeadLetter, PartitionRevision
 
 PARTITIONS_AT_ONCE = 2
@@ -119,7 +119,7 @@ async def ingest_partition(
     committed = registry.batches(feed.name, stage, partition.key).get(partition.window.label)
     stored = _Stored()
     if isinstance(source, InboxReader) and committed is not None:
-        stored = _taken_before(context, committed)
+        stored = _taken_before(context, committed, source.names)
     with tempfile.TemporaryDirectory(prefix="royalty-") as spool:
         await _store_all(context, feed, source, stage, partition, Path(spool), stored)
 
@@ -197,13 +197,38 @@ async def _store_all(
     _flush(context, folder, partition, stored)
 
 
-def _taken_before(context: PipelineContext, committed: Batch) -> _Stored:
-    """What an inbox has delivered already: it stays, wherever its files have gone."""
-    return _Stored(
-        objects=list(committed.objects),
-        sha256s=set(payload_hashes(context.lake, committed.objects)),
-        size_bytes=committed.counts["bytes"],
-    )
+def _taken_before(context: PipelineContext, committed: Batch, there_now: frozenset[str]) -> _Stored:
+    """What an inbox has delivered already and still holds.
+
+    A file that has been moved away stays taken. One that is there now is read as it is now: with
+    other bytes it replaces what had its name. Each object of an inbox holds one payload.
+    """
+    kept = _Stored()
+    for stored in committed.objects:
+        for name, sha256, size_bytes in payload_names(context.lake, stored):
+            if name not in there_now:
+                kept.objects.append(stored)
+                kept.sha256s.add(sha256)
+                kept.size_bytes += size_bytes
+    return kept
+
+
+async def deliveries(
+    context: PipelineContext, feed: Feed, after: str, limit: int
+) -> list[Delivery]:
+    """What a feed has delivered, and of an inbox also what it had: it may have been corrected."""
+    async with open_source(context, feed, feed.source, feed.records) as source:
+        listed = await source.deliveries(after, limit)
+        if not isinstance(source, InboxReader):
+            return listed
+        known = {delivery.key for delivery in listed}
+        before = [
+            Partition.parse(feed.cadence, commit.partition_key)
+            for commit in context.registry.commits(Stage.RAW, feed.name)
+            if commit.batch_ids and after < commit.partition_key not in known
+        ]
+        listed += [Delivery(each.key, await source.version(each)) for each in before]
+        return sorted(listed, key=lambda delivery: delivery.key)[:limit]
 
 
 def _store(

@@ -85,10 +85,12 @@ def stored_payloads(lake: Lake, objects: Iterable[LakeObject]) -> Iterator[Store
                 yield StoredPayload(name, sha256, stored.size_bytes, chunks)
 
 
-def payload_hashes(lake: Lake, objects: Iterable[LakeObject]) -> Iterator[str]:
-    """The SHA-256 of each payload in these objects, without reading the payloads."""
-    for stored in objects:
-        yield from pq.read_table(lake.local_path(stored), columns=["payload_sha256"])[0].to_pylist()
+def payload_names(lake: Lake, stored: LakeObject) -> list[tuple[str, str, int]]:
+    """(name, SHA-256, bytes) of each payload in an object."""
+    return [
+        (payload.name, payload.sha256, sum(map(len, payload.chunks)))
+        for payload in stored_payloads(lake, [stored])
+    ]
 
 
 def altered_payloads(lake: Lake, batch: Batch) -> list[str]:

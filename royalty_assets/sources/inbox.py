@@ -5,8 +5,9 @@ its date falls in. A row whose date is unreadable, or outside the feed's time, b
 file's first partition, to be refused there by name. A file that no template recognises, or that
 breaks off, is quarantined: it is told, and the others go on.
 
-An inbox promises nothing, so a partition without files is empty and not missing; and a file that
-has been taken stays taken when it is moved away.
+An inbox promises nothing, so a partition without files is empty and not missing. A file that has
+been taken stays taken when it is moved away; one that is there again under its name with other
+bytes is a correction, and takes the place of the first.
 """
 
 import hashlib
@@ -118,6 +119,12 @@ class InboxSource:
         if None in keys:
             named = sorted({*named, self._partition_of.first_key(named)})
         return InboxFile(path, sha256, opened.template.name, tuple(named))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all files that are there now, quarantined ones included."""
+        taken = {file.path.name for file in self.files}
+        return frozenset(taken | {file.path.name for file in self.quarantined})
 
     async def deliveries(self, after: str, limit: int) -> list[Delivery]:
         """See ``payloads.Source``."""

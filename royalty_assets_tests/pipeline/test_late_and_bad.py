@@ -13,7 +13,7 @@ from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.catalog import take_catalog
 from royalty_assets.pipeline.context import StageBlockedError
-from royalty_assets.pipeline.ingest import INBOX_PARTITION
+from royalty_assets.pipeline.ingest import INBOX_PARTITION, deliveries
 from royalty_assets.pipeline.match import match
 from royalty_assets.pipeline.month import month_frames, pay_out, post_ledger
 from royalty_assets.pipeline.pool import take_pool
@@ -173,6 +173,41 @@ def test_rows_without_a_usable_date_are_refused_in_the_files_first_month(tmp_pat
         (6, "record:cells", "2021-01-01"),
     ]
     assert letters[0]["source"] == "report.csv"
+
+
+def line(day, units, amount="1.00"):
+    return f"{day},DE,USUM70600055,Flowers,Miley Cyrus,{units},{amount},EUR\n"
+
+
+def units_of(context, key):
+    return context.registry.commit("reports", Stage.VALIDATED, f"{key}-01").counts["units"]
+
+
+def test_a_file_that_is_moved_away_stays_taken_and_another_adds_to_it(tmp_path):
+    context = inbox_project(tmp_path, REPORT + line("2021-01-01", 3))
+    run_inbox(context, "2021-01")
+    (tmp_path / "inbox/report.csv").rename(tmp_path / "done.csv")
+    (tmp_path / "inbox/more.csv").write_text(REPORT + line("2021-01-05", 4))
+    run_inbox(context, "2021-01")
+    assert units_of(context, "2021-01") == 7
+    # The same bytes under another name say nothing new.
+    (tmp_path / "done.csv").rename(tmp_path / "inbox/again.csv")
+    run_inbox(context, "2021-01")
+    assert units_of(context, "2021-01") == 7
+
+
+def test_a_file_with_other_bytes_under_its_name_replaces_the_first(tmp_path):
+    context = inbox_project(tmp_path, REPORT + line("2021-01-01", 3) + line("2021-02-01", 5))
+    run_inbox(context, "2021-01", "2021-02")
+    (tmp_path / "inbox/report.csv").write_text(REPORT + line("2021-01-01", 4))
+    (feed,) = context.project.feeds
+    listed = asyncio.run(deliveries(context, feed, "", 100))
+    assert [delivery.key for delivery in listed] == ["2021-01-01", "2021-02-01"]
+    run_inbox(context, "2021-01", "2021-02")
+    assert units_of(context, "2021-01") == 4
+    assert units_of(context, "2021-02") == 0
+    ledger, _, _ = month_frames(context, month("2021-02"))
+    assert ledger.is_empty()
 
 
 def test_a_file_that_is_refused_is_quarantined_by_name_and_the_others_go_on(tmp_path):

@@ -23,6 +23,7 @@ NAME_SCHEMA: dict[str, pl.DataType] = {
     "version": pl.String(),
     "edition": pl.String(),
     "numbers": pl.String(),
+    "guest": pl.String(),
     "first_credit": pl.String(),
     "credits": pl.String(),
 }
@@ -42,6 +43,7 @@ def normal_names(names: Sequence[tuple[str, str]]) -> pl.DataFrame:
                 parts.version,
                 parts.edition,
                 parts.numbers,
+                parts.guest,
                 credited[0] if credited else "",
                 "|".join(credited),
             )

@@ -201,7 +201,7 @@ def _score(index: CandidateIndex, queries: pl.DataFrame) -> pl.DataFrame:
         "recording_id",
         pl.Series("title_score", title_score),
         pl.Series("artist_score", artist_score),
-        pl.Series("version_agrees", version_score >= _VERSION_SCORE_MIN),
+        pl.Series("version_agrees", version_score >= _VERSION_SCORE_MIN) & _guests_agree(),
         (pl.col("numbers") == pl.col("numbers_known")).alias("numbers_agree"),
         pl.Series("both", both),
         (pl.col("edition") == pl.col("edition_known")).alias("same_edition"),
@@ -222,6 +222,17 @@ def _score(index: CandidateIndex, queries: pl.DataFrame) -> pl.DataFrame:
             & pl.col("numbers_agree")
         ).alias("equal"),
     )
+
+
+def _guests_agree() -> pl.Expr:
+    """Not so where one side was recorded with a guest and the other knows of nobody."""
+
+    def alone(suffix: str) -> pl.Expr:
+        no_guest = pl.col(f"guest{suffix}") == ""
+        return no_guest & ~pl.col(f"credits{suffix}").str.contains("|", literal=True)
+
+    here, there = (pl.col("guest") == "with"), (pl.col("guest_known") == "with")
+    return ~((here & alone("_known")) | (there & alone("")))
 
 
 def _pairwise(left: pl.Series, right: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

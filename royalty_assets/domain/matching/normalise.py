@@ -25,7 +25,7 @@ _EDITION_WORDS = frozenset(
     "recording the lyric lyrics music".split()
 )
 _EDITION_STARTS = ("from ", "from the ", "music from ", "theme from ")
-_FEATURING = re.compile(r"^(?:feat|ft|featuring|with)\b\.?\s*")
+_FEATURING = re.compile(r"^(feat|ft|featuring|with)\b\.?\s*")
 _FEATURING_INLINE = re.compile(r"\s(?:feat|ft|featuring)\b\.?\s.*$")
 _SEGMENT = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]|\s[-~]\s([^-~(\[]+)")
 # What is left of a letter that went through a wrong encoding twice: it stands for one unknown
@@ -47,12 +47,15 @@ class NormalTitle:
         version: words that tell this recording from others of the song, sorted.
         edition: words that name another issue of the same recording, sorted.
         numbers: the digits in the core; "Part 1" is not "Part 2".
+        guest: ``with``, ``feat`` or empty. Services write "with" for a recording that was made
+            again with a guest, and "feat." mostly for one that always had it.
     """
 
     core: str
     version: str
     edition: str
     numbers: str
+    guest: str
 
 
 def _words(text: str) -> str:
@@ -69,10 +72,12 @@ def normalise_title(title: str) -> NormalTitle:
     plain = _plain(title)
     version: list[str] = []
     edition: list[str] = []
+    guests: list[str] = []
 
     def classify(segment: re.Match[str]) -> str:
         text = next(group for group in segment.groups() if group is not None)
-        if _FEATURING.match(text.strip()):
+        if featuring := _FEATURING.match(text.strip()):
+            guests.append("with" if featuring[1] == "with" else "feat")
             return " "
         words = _words(text).split()
         if not words or segment.start() == 0:
@@ -93,7 +98,13 @@ def normalise_title(title: str) -> NormalTitle:
         version.append(tail[1])
     core = core or _words(plain)
     numbers = " ".join(word for word in core.split() if word.isdigit())
-    return NormalTitle(core, " ".join(sorted(version)), " ".join(sorted(edition)), numbers)
+    return NormalTitle(
+        core,
+        " ".join(sorted(version)),
+        " ".join(sorted(edition)),
+        numbers,
+        "with" if "with" in guests else "".join(guests[:1]),
+    )
 
 
 def normalise_credits(artist: str) -> list[str]:

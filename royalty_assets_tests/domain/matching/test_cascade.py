@@ -56,6 +56,7 @@ SONGS = catalog(
     ("Hello", "Lionel Richie"),
     ("New Rules", "Dua Lipa"),
     ("New Rules", "Dua Lipa"),
+    ("Stay", "The Kid LAROI, Justin Bieber"),
 )
 
 
@@ -71,6 +72,8 @@ EQUAL, SIMILAR = "title_artist_equal", "title_artist_similar"
         ("", "Shpae of You", "Ed Sheeran", "R1", SIMILAR),
         ("", "Flowers - Remastered 2023", "Miley Cyrus", "R0", SIMILAR),
         ("", "Hello", "Adele, Somebody", "R4", EQUAL),
+        ("", "STAY (with Justin Bieber)", "The Kid LAROI", "R8", EQUAL),
+        ("", "Stay (feat. Justin Bieber)", "The Kid LAROI", "R8", EQUAL),
         ("QZZZZ9900001", "Hello", "Adele", "R4", EQUAL),
     ],
 )
@@ -88,6 +91,7 @@ def test_these_are_accepted(isrc, title, artist, recording, method):
         ({"title": "Flowers (Instrumental)", "artist": "Miley Cyrus"}, "version_differs"),
         ({"title": "Flowers (Sped Up)", "artist": "Miley Cyrus"}, "version_differs"),
         ({"title": "Flowers (Karaoke Version)", "artist": "Miley Cyrus"}, "version_differs"),
+        ({"title": "Flowers (with Elton John)", "artist": "Miley Cyrus"}, "version_differs"),
         ({"title": "Intro, Pt. 2", "artist": "The xx"}, "number_in_title_differs"),
         ({"title": "New Rules", "artist": "Dua Lipa"}, "ambiguous"),
         ({"title": "Flowers", "artist": "Somebody Else"}, "too_different"),
