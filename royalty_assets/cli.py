@@ -18,6 +18,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from royalty_assets import __version__
@@ -59,11 +60,13 @@ def _told_errors() -> Iterator[None]:
     """Errors that a person can mend are shown as they are, without a traceback."""
     from royalty_assets.orchestration.runner import AnotherRunError
     from royalty_assets.pipeline.context import StageBlockedError
+    from royalty_assets.sources.templates import TemplateError
 
     try:
         yield
-    except (SettingsError, AnotherRunError, StageBlockedError) as error:
-        complaints.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    except (SettingsError, TemplateError, AnotherRunError, StageBlockedError) as error:
+        complaints.print("error:", style="bold red", end=" ")
+        complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
 
 
@@ -225,7 +228,7 @@ def dead_letters(
                 letter["value"],
                 letter["reason"],
             ]
-            rows.add_row(*(cell.replace("[", r"\[") for cell in cells))
+            rows.add_row(*map(escape, cells))
         console.print(rules, rows)
         session.close()
 

@@ -7,6 +7,7 @@ computed in ``pipeline.funnel``; nothing is counted here.
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -90,7 +91,7 @@ def show_report(console: Console, report: RunReport, funnel: Funnel, title: str)
         console.print(_money_table(funnel))
     if not funnel.payouts.is_empty():
         console.print(_payee_table(funnel))
-    _show_problems(console, [*report.problems, *funnel.notices])
+    _show_problems(console, [*report.problems, *funnel.notices, *report.waiting])
     _show_verdict(console, funnel, report.failed)
 
 
@@ -178,7 +179,7 @@ def _payee_table(funnel: Funnel) -> Table:
     table.add_column("currency")
     table.add_column("paid", justify="right")
     for name, currency, atoms in top_payees(funnel.payouts, 3):
-        table.add_row(name, currency, _amount(atoms, currency))
+        table.add_row(escape(name), currency, _amount(atoms, currency))
     return table
 
 

@@ -107,7 +107,7 @@ def _replace_variable(match: re.Match[str]) -> str:
 
 
 def feed_tokens(project: Project) -> dict[str, str]:
-    """Feed name → bearer token, for the feeds whose source names a variable.
+    """Variable → bearer token, for the variables that sources name.
 
     Raises:
         SettingsError: if a named variable is not set.
@@ -122,5 +122,5 @@ def feed_tokens(project: Project) -> dict[str, str]:
                         f"feed {feed.name} needs its token in the environment variable "
                         f"{source.token_env}, which is not set"
                     )
-                tokens[feed.name] = token
+                tokens[source.token_env] = token
     return tokens

@@ -7,9 +7,11 @@ a pool, a ``pool`` asset. Adding one is a few lines of YAML; how its dialect is 
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,17 +24,20 @@ from royalty_assets.domain.usage import Amount, Currency, RecordKind
 from royalty_assets.domain.windows import Cadence, Partition, partitions_between
 
 
-def _utc_midnight(value: Any) -> Any:
-    """A bare date in YAML is its first instant, in UTC."""
+def _day_as_instant(value: Any) -> Any:
+    """A bare date is its first instant."""
     if isinstance(value, date) and not isinstance(value, datetime):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    if isinstance(value, datetime) and value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
     return value
 
 
+def _in_utc(instant: datetime) -> datetime:
+    """An instant without a zone is in UTC, whatever the zone of the machine."""
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
 FeedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-Instant = Annotated[datetime, BeforeValidator(_utc_midnight)]
+Instant = Annotated[datetime, BeforeValidator(_day_as_instant), AfterValidator(_in_utc)]
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_.-]+|[^@\s]+@[^@\s]+)$")]
 
 
@@ -147,7 +152,7 @@ class Project(_Configured):
     """A project's configuration, ``feeds.yaml``."""
 
     catalog: CatalogConfig = CatalogConfig()
-    feeds: list[Feed]
+    feeds: Annotated[list[Feed], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -156,6 +161,21 @@ class Project(_Configured):
             raise ValueError(f"feed names must be unique; repeated: {', '.join(repeated)}")
         if reserved := sorted({"catalog", "ledger", "payouts"}.intersection(names)):
             raise ValueError(f"reserved as asset names: {', '.join(reserved)}")
+        return self
+
+    @model_validator(mode="after")
+    def _no_folder_is_read_twice(self) -> Self:
+        sources = [source for feed in self.feeds for source in (feed.source, feed.pool_source)]
+        folders = [
+            PurePosixPath(source.folder).as_posix()
+            for source in sources
+            if isinstance(source, InboxSource)
+        ]
+        if repeated := sorted({folder for folder in folders if folders.count(folder) > 1}):
+            raise ValueError(
+                f"two feeds would each take every file of {', '.join(repeated)}, and pay it twice; "
+                "give each its own folder"
+            )
         return self
 
     def feed(self, name: str) -> Feed:

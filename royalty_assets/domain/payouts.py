@@ -158,5 +158,10 @@ def _balance(
 
 
 def _atoms_by_currency(frame: pl.DataFrame, column: str) -> dict[str, int]:
-    sums = frame.group_by("currency").agg(pl.col(column).sum())
-    return dict(zip(sums["currency"].to_list(), series_to_atoms(sums[column]), strict=True))
+    # Summed as Python integers, which have no end: the frames' own sums are 128 bits wide, and
+    # what checks them must not overflow where they do.
+    sums: dict[str, int] = {}
+    atoms = series_to_atoms(frame[column])
+    for currency, amount in zip(frame["currency"].to_list(), atoms, strict=True):
+        sums[currency] = sums.get(currency, 0) + amount
+    return sums

@@ -26,11 +26,19 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from royalty_assets.domain.identifiers import normalise_isrc
-from royalty_assets.domain.money import AmountError, currency_codes, parse_amount, to_atoms
+from royalty_assets.domain.money import (
+    ATOMS_PER_UNIT,
+    AmountError,
+    currency_codes,
+    parse_amount,
+    to_atoms,
+)
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE
 from royalty_assets.domain.territories import WORLDWIDE, territory_codes
 
 ALL_TIERS = "all"
+AMOUNT_UNITS_MAX = 10**12
+"""A line of more than a million million is a mistake, and sums of such would not fit 128 bits."""
 UNITS_MAX = 10**12
 """More plays of one recording in one line than there have ever been in the world."""
 
@@ -50,7 +58,10 @@ def _require_text(value: Any) -> Any:
 
 
 def _to_utc(instant: datetime) -> datetime:
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("instant", "No such instant in UTC") from None
 
 
 def _start_of_day(value: Any) -> datetime:
@@ -87,15 +98,17 @@ def _exact_amount(value: Any) -> Decimal:
         amount = value
     elif isinstance(value, str):
         try:
-            return parse_amount(value)
+            amount = parse_amount(value)
         except AmountError as error:
             raise PydanticCustomError("amount", "{reason}", {"reason": str(error)}) from None
     else:
         raise PydanticCustomError("amount_type", "Input should be an amount as text")
     try:
-        to_atoms(amount)
+        atoms = to_atoms(amount)
     except AmountError as error:
         raise PydanticCustomError("amount", "{reason}", {"reason": str(error)}) from None
+    if abs(atoms) > AMOUNT_UNITS_MAX * ATOMS_PER_UNIT:
+        raise PydanticCustomError("amount_too_large", "More than a million million")
     return amount
 
 
@@ -104,13 +117,17 @@ def _isrc_as_understood(text: str) -> str:
     return normalise_isrc(text) or text
 
 
-Text = Annotated[StrictStr, StringConstraints(strip_whitespace=True, max_length=1000)]
+_NO_NUL = r"^[^\x00]*$"  # no database takes a NUL in a text
+Text = Annotated[
+    StrictStr, StringConstraints(strip_whitespace=True, max_length=1000, pattern=_NO_NUL)
+]
 Identifier = Annotated[
-    StrictStr, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)
+    StrictStr,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=128, pattern=_NO_NUL),
 ]
 Isrc = Annotated[
     StrictStr,
-    StringConstraints(strip_whitespace=True, max_length=64),
+    StringConstraints(strip_whitespace=True, max_length=64, pattern=_NO_NUL),
     AfterValidator(_isrc_as_understood),
 ]
 Territory = Annotated[

@@ -4,6 +4,7 @@ Errors are data. One bad record never stops a batch, and none disappears: every 
 in comes out as exactly one of accepted, rejected or duplicate (invariants 1 to 3).
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -11,7 +12,6 @@ from typing import Any
 
 import polars as pl
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from royalty_assets.domain.money import to_atoms
 from royalty_assets.domain.money_columns import atoms_to_series
@@ -101,16 +101,23 @@ def validate_rows(
 
 def reject(row: SourceRow, rule: str, value: str, reason: str) -> Rejection:
     """A rejection of ``row``; the content is kept up to ``CONTENT_KEPT_MAX`` characters."""
-    content = row.content if isinstance(row.content, bytes) else to_json(row.content, fallback=str)
-    text = content[: CONTENT_KEPT_MAX * 4].decode("utf-8", errors="replace")
+    if isinstance(row.content, bytes):
+        text = row.content[: CONTENT_KEPT_MAX * 4].decode("utf-8", errors="replace")
+    else:
+        text = json.dumps(row.content, default=str, ensure_ascii=False)
     return Rejection(
         row.source_sha256,
         row.row_number,
         rule,
-        value[:200],
-        reason[:500],
-        text[:CONTENT_KEPT_MAX],
+        _storable(value[:200]),
+        _storable(reason[:500]),
+        _storable(text[:CONTENT_KEPT_MAX]),
     )
+
+
+def _storable(text: str) -> str:
+    """The text without what databases refuse: NUL, and halves of surrogate pairs."""
+    return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
 
 
 def _rejection(row: SourceRow, error: ValidationError) -> Rejection:

@@ -27,7 +27,7 @@ from royalty_assets.orchestration.assets import (
 )
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.context import Outcome, StageBlockedError
-from royalty_assets.pipeline.ingest import delivered, deliveries
+from royalty_assets.pipeline.ingest import delivered, deliveries, ingest
 from royalty_assets.pipeline.match import matched
 from royalty_assets.pipeline.month import paid_out, posted
 from royalty_assets.pipeline.pool import pooled
@@ -36,6 +36,8 @@ from royalty_assets.pipeline.validate import validated
 _LAUNCHED_BY = "royalty_assets/launched_by"
 _COMMAND_LINE = "command-line"
 _EVERYTHING = 1_000_000
+GAP_BRIDGED_MAX = 3
+"""Empty partitions between two of an inbox that are run along with them."""
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
@@ -60,11 +62,16 @@ class StagePlan:
 
 @dataclass(slots=True)
 class RunReport:
-    """What came of running a project: each partition that could not commit, and each red one."""
+    """What came of running a project: each partition that could not commit, and each red one.
+
+    Attributes:
+        waiting: what has been taken and waits for its period to end.
+    """
 
     plans: list[StagePlan]
     outcomes: list[tuple[str, Stage, Outcome]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> list[str]:
@@ -136,6 +143,8 @@ def only_run_of(home: Path) -> Iterator[None]:
             raise AnotherRunError(
                 f"{home} is being run by another process; wait for it to end"
             ) from None
+        # Nobody else is at work here: what is half-written is a crash's.
+        shutil.rmtree(home / "spool", ignore_errors=True)
         yield
 
 
@@ -150,7 +159,11 @@ def plan_run(session: PipelineSession) -> list[StagePlan]:
             StagePlan(feed.name, stage, stage_key(feed, stage), partitions)
             for stage in (Stage.RAW, Stage.VALIDATED, Stage.MATCHED)
         ]
-        own_months = {partition.month.key: partition.month for partition in partitions}
+        own_months = {
+            partition.month.key: partition.month
+            for partition in partitions
+            if partition.month.window.end <= session.context.now()
+        }
         months |= own_months
         if feed.has_pool:
             key = stage_key(feed, Stage.POOL)
@@ -164,17 +177,27 @@ def plan_run(session: PipelineSession) -> list[StagePlan]:
 def _partitions(session: PipelineSession, feed: Feed) -> tuple[Partition, ...]:
     now = session.context.now()
     if isinstance(feed.source, InboxSource):
-        # From the first month with lines to the last; those between without any are empty.
         listed = asyncio.run(deliveries(session.context, feed, "", _EVERYTHING))
-        keys = [delivery.key for delivery in listed]
-        if not keys:
-            return ()
-        start = Partition.parse(feed.cadence, keys[0]).window.start
-        end = Partition.parse(feed.cadence, keys[-1]).window.end
-    else:
-        start, end = feed.cadence.floor(feed.start), feed.end or now
-    starting = partitions_between(feed.cadence, start, min(end, now))
+        there = [Partition.parse(feed.cadence, delivery.key) for delivery in listed]
+        return tuple(each for each in _bridged(there) if each.window.end <= now)
+    end = min(feed.end or now, now)
+    starting = partitions_between(feed.cadence, feed.cadence.floor(feed.start), end)
     return tuple(partition for partition in starting if partition.window.end <= now)
+
+
+def _bridged(partitions: list[Partition]) -> list[Partition]:
+    """Partitions with the few between them that are empty: one longer run beats many short ones."""
+    bridged: list[Partition] = []
+    for partition in sorted(partitions, key=lambda each: each.window.start):
+        if bridged:
+            between = list(
+                partitions_between(
+                    partition.cadence, bridged[-1].window.end, partition.window.start
+                )
+            )
+            bridged += between if len(between) <= GAP_BRIDGED_MAX else []
+        bridged.append(partition)
+    return bridged
 
 
 def run_project(
@@ -194,6 +217,8 @@ def run_project(
     session.on_outcome = listen
     try:
         report.failures += _execute(definitions, instance, CATALOG_KEY)
+        for feed in session.project.feeds:
+            report.waiting += _take_early(session, feed)
         for plan in plans:
             unchanged = _unchanged(session, instance, plan)
             for partition_key, commit in unchanged.items():
@@ -204,6 +229,29 @@ def run_project(
     finally:
         session.on_outcome = told
     return report
+
+
+def _take_early(session: PipelineSession, feed: Feed) -> list[str]:
+    """Take what an inbox holds for periods that have not ended, lest it be tidied away.
+
+    Dagster has no partition for them yet; the registry has, and the run that comes after the
+    period's end finds it there.
+    """
+    if not isinstance(feed.source, InboxSource):
+        return []
+    context = session.context
+    listed = asyncio.run(deliveries(context, feed, "", _EVERYTHING))
+    partitions = [Partition.parse(feed.cadence, delivery.key) for delivery in listed]
+    early = [each for each in partitions if each.window.end > context.now()]
+
+    async def take() -> list[Outcome]:
+        return [outcome async for outcome in ingest(context, feed, early)]
+
+    return [
+        outcome.problem
+        or f"{feed.name}: lines for {outcome.partition_key} are taken, and wait until it has ended"
+        for outcome in (asyncio.run(take()) if early else [])
+    ]
 
 
 def _unchanged(

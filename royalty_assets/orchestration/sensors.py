@@ -10,12 +10,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
 from royalty_assets.domain.batches import Stage
-from royalty_assets.domain.feeds import Feed
+from royalty_assets.domain.feeds import Feed, InboxSource
+from royalty_assets.domain.windows import Partition
 from royalty_assets.orchestration.assets import CATALOG_KEY, stage_key
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.ingest import deliveries
@@ -24,6 +26,7 @@ from royalty_assets.sources.payloads import Delivery, SourceError
 TICK_SECONDS_MAX = 30.0
 """Well below the 60 s after which Dagster gives a tick up."""
 RUNS_PER_TICK_MAX = 12
+LISTED_MAX = 10_000
 REMEMBERED_DELIVERIES = 96
 """How many newest partitions are looked at again for late or corrected data."""
 
@@ -54,7 +57,10 @@ class PollCursor:
 
 
 def plan_poll(
-    cursor: PollCursor, listed: Sequence[Delivery], partition_keys: frozenset[str]
+    cursor: PollCursor,
+    listed: Sequence[Delivery],
+    partition_keys: frozenset[str],
+    remembered: int = REMEMBERED_DELIVERIES,
 ) -> tuple[list[Delivery], PollCursor]:
     """Which deliveries to request now, oldest first, and the cursor after that.
 
@@ -62,6 +68,7 @@ def plan_poll(
         cursor: what was requested before.
         listed: what the source says it has, in any order.
         partition_keys: those that the feed's asset has; what is outside is not for us.
+        remembered: how many newest partitions are looked at again.
     """
     known = dict(cursor.versions)
     fresh = sorted(
@@ -74,17 +81,19 @@ def plan_poll(
     # What is still waiting must not be settled over.
     oldest_waiting = fresh[RUNS_PER_TICK_MAX].key if len(fresh) > RUNS_PER_TICK_MAX else None
     settled = cursor.settled
-    while len(newest) > REMEMBERED_DELIVERIES and (
-        oldest_waiting is None or newest[0][0] < oldest_waiting
-    ):
+    while len(newest) > remembered and (oldest_waiting is None or newest[0][0] < oldest_waiting):
         settled = newest.pop(0)[0]
     return requested, PollCursor(settled, tuple(newest))
 
 
-def run_key(feed: Feed, delivery: Delivery) -> str:
-    """The same for the same content of the same partition, and for nothing else."""
-    version = hashlib.sha256(delivery.version.encode()).hexdigest()[:16]
-    return f"{feed.name}:{delivery.key}:{version}"
+def run_key(feed: Feed, delivery: Delivery, superseded: str | None) -> str:
+    """The same for the same change of the same partition, and for nothing else.
+
+    It holds what is superseded too: content that comes back after a correction is a change.
+    """
+    change = f"{superseded or ''}\n{delivery.version}"
+    digest = hashlib.sha256(change.encode()).hexdigest()[:16]
+    return f"{feed.name}:{delivery.key}:{digest}"
 
 
 def chain_job_name(feed: Feed) -> str:
@@ -118,16 +127,23 @@ def delivery_sensor(
     ) -> dg.SensorResult | dg.SkipReason:
         cursor = PollCursor.parse(context.cursor)
         try:
-            listed = asyncio.run(_listed(session, feed, cursor.settled))
+            listed = asyncio.run(_listed(session, feed, max(cursor.settled, _before(feed))))
         except (SourceError, TimeoutError) as error:
             # A failed read is not an empty list: the cursor stays, and the next tick asks again.
             return dg.SkipReason(f"{feed.name} could not be asked: {error or 'timed out'}")
         if session.context.registry.commit("catalog", Stage.CATALOG, "current") is None:
             return dg.SkipReason(f"materialise {CATALOG_KEY.to_user_string()} first")
         keys = frozenset(partitions.get_partition_keys())
-        requested, after = plan_poll(cursor, listed, keys)
+        # Late files are what an inbox is for, so none of its partitions is ever settled.
+        is_inbox = isinstance(feed.source, InboxSource)
+        remembered = len(keys) if is_inbox else REMEMBERED_DELIVERIES
+        requested, after = plan_poll(cursor, listed, keys, remembered)
+        known = dict(cursor.versions)
         requests = [
-            dg.RunRequest(run_key=run_key(feed, delivery), partition_key=delivery.key)
+            dg.RunRequest(
+                run_key=run_key(feed, delivery, known.get(delivery.key)),
+                partition_key=delivery.key,
+            )
             for delivery in requested
         ]
         skip = None if requests else f"nothing new; {len(listed)} deliveries listed"
@@ -138,5 +154,10 @@ def delivery_sensor(
 
 async def _listed(session: PipelineSession, feed: Feed, settled: str) -> list[Delivery]:
     async with asyncio.timeout(TICK_SECONDS_MAX):
-        limit = REMEMBERED_DELIVERIES + RUNS_PER_TICK_MAX
-        return await deliveries(session.context, feed, settled, limit)
+        return await deliveries(session.context, feed, settled, LISTED_MAX)
+
+
+def _before(feed: Feed) -> str:
+    """The key before the feed's first partition: what is older is not for us."""
+    first = feed.cadence.floor(feed.start)
+    return Partition.of(feed.cadence, first - timedelta(seconds=1)).key

@@ -24,7 +24,8 @@ from royalty_assets.pipeline.context import (
     next_revision,
     rebatch,
 )
-from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError
+from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError, readable
+from royalty_assets.sources.templates import templates_sha256
 from royalty_assets.storage.lake import file_sha256, put_frame, read_frame
 from royalty_assets.storage.registry import DeadLetter
 
@@ -48,7 +49,11 @@ def take_catalog(context: PipelineContext) -> Outcome:
     )
     hashes = {path: file_sha256(path)[0] for path in files}
     input_sha256 = combined_sha256(
-        [config.missing_shares, *(f"{path.name}:{sha256}" for path, sha256 in hashes.items())]
+        [
+            config.missing_shares,
+            *(templates_sha256(context.templates, table) for table in _TABLES),
+            *(f"{readable(path.name)}:{sha256}" for path, sha256 in hashes.items()),
+        ]
     )
     current = registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
     if current is not None and current.input_sha256 == input_sha256:
@@ -65,7 +70,7 @@ def take_catalog(context: PipelineContext) -> Outcome:
             "isrc, title and artist there"
             + "".join(f"\n  {letter.source}: {letter.reason}" for letter in letters[:5])
         )
-    by_name = {path.name: sha256 for path, sha256 in hashes.items()}
+    by_name = {readable(path.name): sha256 for path, sha256 in hashes.items()}
     letters += [_letter(problem, by_name) for problem in problems]
     mentioned = {str(row.fields.get("recording_id", "")) for row in rows["shares"]}
     catalog, simulated = _with_missing_shares(config.missing_shares, catalog, mentioned)
@@ -86,11 +91,17 @@ def _read_file(
             opened = DelimitedFile(sha256, stream, templates)
             for row in opened.rows():
                 if isinstance(row, Rejection):
-                    letters.append(_reader_letter(path.name, row))
+                    letters.append(_reader_letter(readable(path.name), row))
                 elif isinstance(row.content, dict):
-                    read.append(CatalogRow(path.name, row.row_number, row.content))
+                    read.append(CatalogRow(readable(path.name), row.row_number, row.content))
+    except OSError as error:
+        reason = f"the file cannot be read: {error.strerror or error}"
+        letters.append(
+            DeadLetter(sha256, 0, readable(path.name), "file:unreadable", "", reason, "")
+        )
+        return
     except UnreadableFileError as error:
-        letters.append(DeadLetter(sha256, 0, path.name, error.rule, "", error.reason, ""))
+        letters.append(DeadLetter(sha256, 0, readable(path.name), error.rule, "", error.reason, ""))
         return
     rows[opened.template.records] += read
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from royalty_assets.domain.batches import Batch, Commit, Stage
 from royalty_assets.domain.feeds import Project
 from royalty_assets.domain.matching import Matcher
+from royalty_assets.sources.inbox import Look, LookKey
 from royalty_assets.sources.templates import Template
 from royalty_assets.storage.lake import Lake
 from royalty_assets.storage.registry import PartitionRevision, Registry
@@ -18,6 +19,18 @@ _Cut = TypeVar("_Cut")
 CATALOG_FEED = "catalog"
 LEDGER_FEED = "ledger"
 CATALOG_PARTITION = "current"
+
+
+DATA_CHECKS = frozenset(
+    {
+        "every_payload_is_readable",
+        "report_totals_agree",
+        "rejects_are_within_limits",
+        "every_pool_line_is_accepted",
+        "every_expected_partition_is_in",
+    }
+)
+"""Checks that follow from the data alone; the others are invariants, red only by disturbance."""
 
 
 class StageBlockedError(Exception):
@@ -34,7 +47,8 @@ class PipelineContext:
 
     Attributes:
         now: the clock; an argument so that tests can stop it.
-        tokens: feed → bearer token.
+        inbox_looks: what was seen in inbox files, so that each is looked into once.
+        tokens: name of an environment variable → the bearer token in it.
     """
 
     project: Project
@@ -44,8 +58,15 @@ class PipelineContext:
     templates: Sequence[Template]
     tokens: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], datetime] = _utc_now
+    inbox_looks: dict[LookKey, Look] = field(default_factory=dict)
     _matchers: dict[str, Matcher] = field(default_factory=dict)
     _cut_reports: dict[str, Any] = field(default_factory=dict)
+
+    def spool(self) -> Path:
+        """Where files are put that are done with when their stage is."""
+        folder = self.home / "spool"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def matcher(self, version: str, build: Callable[[], Matcher]) -> Matcher:
         """The matcher of a catalog version; one is kept, since an index is large."""
@@ -92,7 +113,18 @@ def standing(
 ) -> Commit | None:
     """The commit in force if it was made from this input; None if there is work to do."""
     commit = context.registry.commit(feed, stage, partition_key)
-    return commit if commit is not None and commit.input_sha256 == input_sha256 else None
+    if commit is None or commit.input_sha256 != input_sha256 or not _is_settled(commit):
+        return None
+    return commit
+
+
+def _is_settled(commit: Commit) -> bool:
+    """Whether making it again from the same input would come out the same.
+
+    It would not where an invariant broke: that is a disturbance (a disk, another run), not data.
+    """
+    red = {name for name, findings in commit.checks.items() if findings}
+    return red <= DATA_CHECKS
 
 
 def green_input(

@@ -96,13 +96,19 @@ def _notices(context: PipelineContext) -> list[str]:
         for findings in commit.checks.values()
         for finding in findings
     ]
+    replaced = [
+        f"{commit.feed} {commit.partition_key}: {commit.counts['payloads_replaced']} files were "
+        "replaced by others under their names"
+        for commit in context.registry.commits(Stage.RAW)
+        if commit.counts.get("payloads_replaced")
+    ]
     letters = context.registry.dead_letters(CATALOG_FEED, limit=1_000_000)
     rows = [
         f"catalog: {letter['source']}, line {letter['row_number']}: {letter['value']}: "
         f"{letter['reason']}"
         for letter in letters
     ]
-    return quarantined + rows
+    return quarantined + replaced + rows
 
 
 def _feed_funnel(context: PipelineContext, feed: str) -> FeedFunnel:

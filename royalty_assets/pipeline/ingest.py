@@ -14,7 +14,7 @@ from pathlib import Path
 from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, combined_sha256
 from royalty_assets.domain.feeds import Feed, HttpSource, InboxSource
 from royalty_assets.domain.usage import RecordKind
-from royalty_assets.domain.windows import Partition
+from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.context import Outcome, PipelineContext, next_revision, standing
 from royalty_assets.pipeline.payload_store import (
     altered_payloads,
@@ -24,8 +24,14 @@ from royalty_assets.pipeline.payload_store import (
 )
 from royalty_assets.sources.dialects import CursorSource, FileSource, open_http_source
 from royalty_assets.sources.inbox import InboxSource as InboxReader
+from royalty_assets.sources.inbox import PartitionOfRow
 from royalty_assets.sources.payloads import Delivery, Payload, Source, SourceError
-from royalty_assets.storage.registry import DeadLetter, PartitionRevision
+from royalty_assets.storage.lake import LakeError
+from royalty_assets.storage.registry import (
+    DeadLetter,
+    PartitionRevision,
+    RegistryConflictError,
+)
 
 PARTITIONS_AT_ONCE = 2
 QUEUED_PAYLOADS_MAX = 8
@@ -43,9 +49,15 @@ def open_source(
 ) -> OpenSource:
     """The implementation of a configured source, to be used as a context manager."""
     if isinstance(source, HttpSource):
-        return open_http_source(source, context.tokens.get(feed.name))
-    folder = context.home / source.folder
-    return InboxReader(feed, folder, records, context.templates, context.now())
+        token = context.tokens.get(source.token_env) if source.token_env else None
+        return open_http_source(source, token)
+    cadence = Cadence.MONTHLY if records is RecordKind.POOLS else feed.cadence
+    return InboxReader(
+        context.home / source.folder,
+        PartitionOfRow(feed, cadence),
+        [template for template in context.templates if template.records == records],
+        context.inbox_looks,
+    )
 
 
 async def ingest(
@@ -64,7 +76,7 @@ async def ingest(
             async with under_way:
                 try:
                     return await ingest_partition(context, feed, source, Stage.RAW, partition)
-                except SourceError as error:
+                except (SourceError, LakeError, RegistryConflictError, OSError) as error:
                     return Outcome(partition.key, None, problem=str(error))
 
         tasks = [asyncio.create_task(one(partition)) for partition in partitions]
@@ -112,20 +124,22 @@ async def ingest_partition(
     registry = context.registry
     # What was there before is asked first: what comes while we read makes the next version.
     version_sha256 = combined_sha256([await source.version(partition)])
+    unchanged = standing(context, feed.name, stage, partition.key, version_sha256)
+    if unchanged is not None:
+        return Outcome(partition.key, unchanged, changed=False)
     current = registry.commit(feed.name, stage, partition.key)
-    if current is not None and current.input_sha256 == version_sha256:
-        return Outcome(partition.key, current, changed=False)
+    is_damaged = current is not None and not current.is_green
 
     committed = registry.batches(feed.name, stage, partition.key).get(partition.window.label)
     stored = _Stored()
     if isinstance(source, InboxReader) and committed is not None:
-        stored = _taken_before(context, committed, source.names)
-    with tempfile.TemporaryDirectory(prefix="royalty-") as spool:
+        stored = _taken_before(context, committed, source.names_holding(partition.key))
+    with tempfile.TemporaryDirectory(dir=context.spool()) as spool:
         await _store_all(context, feed, source, stage, partition, Path(spool), stored)
 
     payloads_sha256 = combined_sha256(sorted(stored.sha256s))
     # The same payloads in another arrangement of objects say nothing new.
-    if committed is None or committed.input_sha256 != payloads_sha256:
+    if committed is None or committed.input_sha256 != payloads_sha256 or is_damaged:
         committed = Batch(
             feed=feed.name,
             stage=stage,
@@ -145,7 +159,11 @@ async def ingest_partition(
         revision=0 if current is None else current.revision + 1,
         input_sha256=version_sha256,
         batch_ids=(committed.batch_id,),
-        counts=dict(committed.counts) | {"payloads_repeated": stored.repeated},
+        counts=dict(committed.counts)
+        | {
+            "payloads_repeated": stored.repeated,
+            "payloads_replaced": len(stored.to_replace - stored.sha256s),
+        },
         checks={
             "every_payload_is_kept_as_sent": await asyncio.to_thread(
                 altered_payloads, context.lake, committed
@@ -164,6 +182,7 @@ class _Stored:
     sha256s: set[str] = field(default_factory=set)
     size_bytes: int = 0
     repeated: int = 0
+    to_replace: set[str] = field(default_factory=set)
     pending: list[tuple[str, Payload]] = field(default_factory=list)
     pending_bytes: int = 0
 
@@ -198,15 +217,17 @@ async def _store_all(
 
 
 def _taken_before(context: PipelineContext, committed: Batch, there_now: frozenset[str]) -> _Stored:
-    """What an inbox has delivered already and still holds.
+    """What an inbox has delivered for a partition before, and still counts.
 
-    A file that has been moved away stays taken. One that is there now is read as it is now: with
-    other bytes it replaces what had its name. Each object of an inbox holds one payload.
+    A file that has been moved away stays taken. One that holds rows of the partition now is read
+    as it is now: with other bytes it replaces what had its name. Each object holds one payload.
     """
     kept = _Stored()
     for stored in committed.objects:
         for name, sha256, size_bytes in payload_names(context.lake, stored):
-            if name not in there_now:
+            if name in there_now:
+                kept.to_replace.add(sha256)
+            else:
                 kept.objects.append(stored)
                 kept.sha256s.add(sha256)
                 kept.size_bytes += size_bytes
@@ -281,7 +302,7 @@ def _tell_quarantined(context: PipelineContext, feed: Feed, source: InboxReader)
     context.registry.add_dead_letters(
         revision,
         [
-            DeadLetter(file.sha256, 0, file.path.name, file.rule, "", file.reason, "")
+            DeadLetter(file.sha256, 0, file.name, file.rule, "", file.reason, "")
             for file in source.quarantined
         ],
     )
@@ -296,7 +317,7 @@ def _tell_quarantined(context: PipelineContext, feed: Feed, source: InboxReader)
             counts={"files": len(source.files), "quarantined": len(source.quarantined)},
             checks={
                 "every_file_is_readable": [
-                    f"{file.path.name}: {file.reason}" for file in source.quarantined
+                    f"{file.name}: {file.reason}" for file in source.quarantined
                 ]
             },
         )

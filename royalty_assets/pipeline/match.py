@@ -58,7 +58,10 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
         return Outcome(partition.key, commit, changed=False)
     version, matcher = matcher_in_force(context)
     _, validated = green_input(context, feed.name, Stage.VALIDATED, partition.key)
-    matcher.prepare(_in_lake(context, validated, ["isrc", "title", "artist"]))
+    names = ["isrc", "title", "artist"]
+    for source in validated:
+        matcher.note(_in_lake(context, [source], names))
+    matcher.prepare()
     in_force = context.registry.batches(feed.name, Stage.MATCHED, partition.key)
     batches = [
         _match_batch(context, feed, partition, in_force, source, version, matcher)
@@ -152,7 +155,10 @@ def matched_usage(lines: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
 
 
 def _decisions(usage: pl.DataFrame, version: str, source: Batch) -> Iterator[dict[str, Any]]:
-    judged = usage.filter(pl.col("method") != "isrc").unique(
+    # Whether a right covers a use is no judgement on the name; that is told as an exception.
+    by_name = pl.col("method") != "isrc"
+    by_right = pl.col("reason") == "no_right_at_territory_and_date"
+    judged = usage.filter(by_name & ~by_right.fill_null(False)).unique(
         ["isrc", "title", "artist"], keep="first", maintain_order=True
     )
     for row in judged.select("isrc", "title", "artist", *DECISION_SCHEMA).iter_rows(named=True):

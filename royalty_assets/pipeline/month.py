@@ -162,6 +162,8 @@ def _month_input(context: PipelineContext, month: Partition) -> _MonthInput:
     matched: list[Batch] = []
     pools: list[Batch] = []
     wanting: list[str] = []
+    if month.window.end > context.now():
+        wanting.append(f"{month.key} has not ended; what it holds so far is not paid out")
     for feed in context.project.feeds:
         keys = expected_partition_keys(context, feed, month)
         in_force = {
@@ -260,9 +262,8 @@ class _Recount:
     def add_money(self, frame: pl.DataFrame) -> None:
         """Add the amounts of rows that have one, by currency."""
         priced = frame.filter(pl.col("amount").is_not_null())
-        sums = priced.group_by("currency").agg(pl.col("amount").sum())
         for currency, atoms in zip(
-            sums["currency"].to_list(), series_to_atoms(sums["amount"]), strict=True
+            priced["currency"].to_list(), series_to_atoms(priced["amount"]), strict=True
         ):
             self.atoms[currency] = self.atoms.get(currency, 0) + atoms
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from royalty_assets.domain import invariants
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
-from royalty_assets.domain.feeds import Feed, FixedPool
+from royalty_assets.domain.feeds import Feed, FixedPool, InboxSource
 from royalty_assets.domain.money import to_atoms
 from royalty_assets.domain.money_columns import atoms_to_series
 from royalty_assets.domain.territories import WORLDWIDE
@@ -18,6 +18,7 @@ from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
+    first_finding,
     next_revision,
     rebatch,
     standing,
@@ -26,7 +27,10 @@ from royalty_assets.pipeline.ingest import hive_folder, ingest_partition, open_s
 from royalty_assets.pipeline.payload_store import stored_payloads
 from royalty_assets.pipeline.validate import VALIDATOR_VERSION, read_report
 from royalty_assets.sources.delimited import UnreadableFileError
+from royalty_assets.sources.inbox import InboxSource as InboxReader
+from royalty_assets.sources.inbox import PartitionOfRow, rows_of_partition
 from royalty_assets.sources.payloads import SourceError
+from royalty_assets.sources.templates import templates_sha256
 from royalty_assets.storage.lake import put_frame
 from royalty_assets.storage.registry import DeadLetter, PartitionRevision
 
@@ -45,15 +49,16 @@ async def pooled(context: PipelineContext, feed: Feed, month: Partition) -> Comm
     if raw is None:
         return None
     (batch,) = context.registry.batches_by_id(raw.batch_ids)
-    return standing(context, feed.name, Stage.POOL, month.key, _report_sha256(batch))
+    return standing(context, feed.name, Stage.POOL, month.key, _report_sha256(context, feed, batch))
 
 
 def _agreed_sha256(pool: FixedPool) -> str:
     return combined_sha256(["agreed", str(to_atoms(pool.amount)), pool.currency])
 
 
-def _report_sha256(raw: Batch) -> str:
-    return combined_sha256([raw.input_sha256, VALIDATOR_VERSION])
+def _report_sha256(context: PipelineContext, feed: Feed, raw: Batch) -> str:
+    templates = templates_sha256(context.templates, RecordKind.POOLS)
+    return combined_sha256([raw.input_sha256, VALIDATOR_VERSION, templates, str(feed.start)])
 
 
 async def take_pool(context: PipelineContext, feed: Feed, month: Partition) -> Outcome:
@@ -78,16 +83,22 @@ async def take_pool(context: PipelineContext, feed: Feed, month: Partition) -> O
     assert feed.pool_source is not None
     try:
         async with open_source(context, feed, feed.pool_source, RecordKind.POOLS) as source:
+            if isinstance(source, InboxReader) and source.quarantined:
+                first = source.quarantined[0]
+                told = f"the pool report {first.name} cannot be used: {first.reason}"
+                return Outcome(month.key, None, problem=told)
             raw = await ingest_partition(context, feed, source, Stage.POOL_REPORT, month)
     except SourceError as error:
         return Outcome(month.key, None, problem=str(error))
     assert raw.commit is not None
+    if not raw.commit.is_green:
+        return Outcome(month.key, None, problem=first_finding(raw.commit))
     (batch,) = context.registry.batches_by_id(raw.commit.batch_ids)
     return _validate(context, feed, month, batch)
 
 
 def _validate(context: PipelineContext, feed: Feed, month: Partition, raw: Batch) -> Outcome:
-    input_sha256 = _report_sha256(raw)
+    input_sha256 = _report_sha256(context, feed, raw)
     current = standing(context, feed.name, Stage.POOL, month.key, input_sha256)
     if current is not None:
         return Outcome(month.key, current, changed=False)
@@ -99,7 +110,13 @@ def _validate(context: PipelineContext, feed: Feed, month: Partition, raw: Batch
     for payload in stored_payloads(context.lake, raw.objects):
         letters: list[DeadLetter] = []
         try:
-            rows = list(read_report(context, payload, RecordKind.POOLS).rows())
+            opened = read_report(context, payload, RecordKind.POOLS)
+            if isinstance(feed.pool_source, InboxSource):
+                rows = list(
+                    rows_of_partition(opened, PartitionOfRow(feed, month.cadence), month.key)
+                )
+            else:
+                rows = list(opened.rows())
         except UnreadableFileError as error:
             received += 1
             letters.append(

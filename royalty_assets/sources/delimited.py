@@ -14,12 +14,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
 from functools import lru_cache
 from itertools import islice
 from typing import Any, BinaryIO
 
-from royalty_assets.domain.money import AmountError, parse_amount
+from royalty_assets.domain.money import (
+    ATOMS_PER_UNIT,
+    AmountError,
+    format_atoms,
+    parse_amount,
+    to_atoms,
+)
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
 from royalty_assets.sources.templates import (
     HEADER_LINES_MAX,
@@ -53,20 +58,26 @@ class Totals:
     """What a file's footer says of it, and what its lines come to.
 
     Attributes:
-        stated: ``lines``, ``units``, ``amount`` → the footer's figure, where it has one.
-        lines, units, amount: counted over all lines as read, rejected ones included.
+        stated: ``lines``, ``units``, ``amount`` → the footer's figure in atoms, if it has one.
+        lines, units: counted over all lines as read, rejected ones included.
+        atoms: the amounts of all lines as read.
     """
 
-    stated: dict[str, Decimal] = field(default_factory=dict)
+    stated: dict[str, int] = field(default_factory=dict)
     lines: int = 0
-    units: Decimal = Decimal(0)
-    amount: Decimal = Decimal(0)
+    units: int = 0
+    atoms: int = 0
 
     def differences(self) -> list[str]:
         """What the footer says and the lines do not."""
-        counted = {"lines": Decimal(self.lines), "units": self.units, "amount": self.amount}
+        counted = {
+            "lines": self.lines * ATOMS_PER_UNIT,
+            "units": self.units * ATOMS_PER_UNIT,
+            "amount": self.atoms,
+        }
         return [
-            f"the footer says {stated:f} {name}, but the lines come to {counted[name]:f}"
+            f"the footer says {format_atoms(stated)} {name}, but the lines come to "
+            f"{format_atoms(counted[name])}"
             for name, stated in self.stated.items()
             if stated != counted[name]
         ]
@@ -103,17 +114,19 @@ class DelimitedFile:
             self._constants[name] = self._preamble[fold(first_cell)]
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
-        """Each line as fields of the template's record, or as a rejection."""
-        cells_of = csv.reader(self._line_texts(), delimiter=self._delimiter)
-        while True:
+        """Each line as fields of the template's record, or as a rejection.
+
+        A line is a line: a quoted cell does not go on in the next, or one stray quotation mark
+        would swallow rows until it meets another.
+        """
+        for self._line_number, text in self._lines:  # noqa: B020 - ruff takes self for the loop's
             try:
-                cells = next(cells_of)
-            except StopIteration:
-                return
+                cells = _cells(text, self._delimiter)
             except csv.Error as error:
                 self.totals.lines += 1
-                row = SourceRow(self._sha256, self._line_number, {})
-                yield reject(row, "record:csv", "", f"line {self._line_number}: {error}")
+                row = SourceRow(self._sha256, self._line_number, {"line": readable(text[:2000])})
+                told = f"line {self._line_number}: {error}"
+                yield reject(row, "record:csv", readable(text[:100]), told)
                 continue
             if not any(cell.strip() for cell in cells) or self._read_footer(cells):
                 continue
@@ -122,12 +135,12 @@ class DelimitedFile:
 
     def _row(self, cells: list[str]) -> SourceRow | Rejection:
         number = self._line_number
-        readable = [_readable(cell) for cell in cells]
-        named = SourceRow(self._sha256, number, dict(zip(self._header, readable, strict=False)))
+        plain = [readable(cell) for cell in cells]
+        named = SourceRow(self._sha256, number, dict(zip(self._header, plain, strict=False)))
         if len(cells) != len(self._header):
             reason = f"line {number} has {len(cells)} cells, the header has {len(self._header)}"
-            return reject(named, "record:cells", self._delimiter.join(readable), reason)
-        if readable != cells:
+            return reject(named, "record:cells", self._delimiter.join(plain), reason)
+        if plain != cells:
             return reject(named, "record:encoding", "", f"line {number} is not UTF-8 text")
         fields = {name: cells[at].strip() for name, at in self._positions.items()}
         return SourceRow(self._sha256, number, self._typed(fields) | self._constants)
@@ -149,10 +162,14 @@ class DelimitedFile:
         if "amount" in typed:
             # What is no amount is refused by the model, which says so.
             with suppress(AmountError):
-                self.totals.amount += parse_amount(typed["amount"])
+                self.totals.atoms += to_atoms(parse_amount(typed["amount"]))
         return typed
 
     def _read_footer(self, cells: list[str]) -> bool:
+        # A line with all its cells filled is data, whatever its first cell says: there are songs
+        # called "Total".
+        if len(cells) == len(self._header) and all(cell.strip() for cell in cells):
+            return False
         for footer in self.template.footers:
             if fold(cells[0]) != fold(footer.starts_with):
                 continue
@@ -164,34 +181,53 @@ class DelimitedFile:
             }
             for name, position in at.items():
                 if position is not None and position < len(cells):
-                    try:
-                        self.totals.stated[name] = parse_amount(cells[position])
-                    except AmountError as error:
-                        raise UnreadableFileError(
-                            "file:footer", f"the footer's {name}: {error}"
-                        ) from None
+                    self._state(name, cells[position])
             return True
         return False
+
+    def _state(self, name: str, text: str) -> None:
+        try:
+            self.totals.stated[name] = to_atoms(parse_amount(text))
+        except AmountError as error:
+            raise UnreadableFileError("file:footer", f"the footer's {name}: {error}") from None
 
     def _find_header(self, templates: Sequence[Template]) -> tuple[Template, str, list[str]]:
         seen: list[list[str]] = []
         for number, text in islice(self._lines, HEADER_LINES_MAX):
             self._line_number = number
-            splits = {d: next(csv.reader([text], delimiter=d), []) for d in _DELIMITERS}
+            splits = {delimiter: _header_cells(text, delimiter) for delimiter in _DELIMITERS}
             for delimiter, cells in splits.items():
                 template = recognise(cells, templates)
                 if template is not None:
-                    return template, delimiter, [cell.strip() for cell in cells]
+                    return template, delimiter, cells
             widest = max(splits.values(), key=len)
             seen.append(widest)
             if len(widest) >= 2:
-                self._preamble[fold(widest[0])] = widest[1].strip()
+                self._preamble[fold(widest[0])] = widest[1]
         raise _unrecognised(seen, templates)
 
-    def _line_texts(self) -> Iterator[str]:
-        for number, text in self._lines:
-            self._line_number = number
-            yield text
+
+def _cells(text: str, delimiter: str) -> list[str]:
+    """The cells of one line.
+
+    Raises:
+        csv.Error: if its quotation marks do not pair, or a cell is beyond all measure.
+    """
+    try:
+        return next(csv.reader([text], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        if delimiter != "\t" or len(text) > csv.field_size_limit():
+            raise
+        # Tab-separated files are mostly written without quoting: the mark is a part of the title.
+        return text.rstrip("\r\n").split("\t")
+
+
+def _header_cells(text: str, delimiter: str) -> list[str]:
+    try:
+        cells = _cells(text, delimiter)
+    except csv.Error:
+        cells = text[:1000].split(delimiter)
+    return [readable(cell).strip() for cell in cells]
 
 
 def _unrecognised(seen: list[list[str]], templates: Sequence[Template]) -> UnreadableFileError:
@@ -226,7 +262,7 @@ def _numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
         ) from None
 
 
-def _readable(cell: str) -> str:
+def readable(cell: str) -> str:
     """The cell, with U+FFFD for each byte that was no UTF-8."""
     if cell.isascii():
         return cell

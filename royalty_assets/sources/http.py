@@ -8,6 +8,7 @@ complete: a body that breaks off, or that is not what it should be, counts as a 
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -78,7 +79,10 @@ class FeedClient:
         Raises:
             PermanentSourceError: if it is on another host.
         """
-        url = urljoin(self._base, path)
+        try:
+            url = urljoin(self._base, path)
+        except ValueError:
+            raise PermanentSourceError(f"{self._base} names a URL that is none: {path}") from None
         if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
             raise PermanentSourceError(f"{self._base} points to another host: {url}")
         return url
@@ -114,7 +118,9 @@ class FeedClient:
         async def attempt() -> None:
             digest = hashlib.sha256()
             received = 0
-            async with self._client.stream("GET", url) as response:
+            # The bytes as they rest there: those are what size and hash were announced for.
+            as_is = {"Accept-Encoding": "identity"}
+            async with self._client.stream("GET", url, headers=as_is) as response:
                 _require_success(response, url)
                 with target.open("wb") as file:
                     async for chunk in response.aiter_raw(CHUNK_BYTES):
@@ -158,9 +164,11 @@ class FeedClient:
 async def _as_source_error(url: str, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer:
     try:
         return await attempt()
-    except httpx.TransportError as error:
+    except (httpx.TransportError, httpx.DecodingError) as error:
         detail = str(error) or type(error).__name__
         raise TransientSourceError(f"{url} could not be read: {detail}") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise PermanentSourceError(f"{url} cannot be asked: {error}") from error
 
 
 def _require_success(response: httpx.Response, url: str) -> None:
@@ -180,7 +188,7 @@ def _retry_after_seconds(header: str | None) -> float | None:
     """RFC 9110 §10.2.3: a number of seconds, or a date."""
     if header is None:
         return None
-    if header.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]{1,9}\s*", header):
         return float(header)
     try:
         until = parsedate_to_datetime(header)
@@ -189,9 +197,22 @@ def _retry_after_seconds(header: str | None) -> float | None:
     return max((until.astimezone(UTC) - datetime.now(UTC)).total_seconds(), 0.0)
 
 
+def parse_json(body: bytes) -> Any:
+    """What a body of JSON says, one bad text in it included: that is for a record's model.
+
+    Raises:
+        ValueError: if it is not JSON.
+    """
+    try:
+        return from_json(body)
+    except ValueError:
+        # Half a surrogate pair in one title is no reason to refuse a page of thousands.
+        return json.loads(body)
+
+
 def _json_object(url: str, body: bytes) -> dict[str, Any]:
     try:
-        content = from_json(body)
+        content = parse_json(body)
     except ValueError:
         start = json.dumps(body[:80].decode("utf-8", errors="replace"))
         raise TransientSourceError(f"{url} is not JSON; it begins {start}") from None

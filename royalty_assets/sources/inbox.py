@@ -6,8 +6,9 @@ file's first partition, to be refused there by name. A file that no template rec
 breaks off, is quarantined: it is told, and the others go on.
 
 An inbox promises nothing, so a partition without files is empty and not missing. A file that has
-been taken stays taken when it is moved away; one that is there again under its name with other
-bytes is a correction, and takes the place of the first.
+been taken stays taken when it is moved away. One that is there again under its name with other
+bytes replaces the first in the partitions that it holds rows of, and in no others: there it is
+another delivery.
 """
 
 import hashlib
@@ -19,10 +20,9 @@ from typing import Self
 
 from royalty_assets.domain.batches import combined_sha256
 from royalty_assets.domain.feeds import Feed
-from royalty_assets.domain.usage import RecordKind
 from royalty_assets.domain.validation import Rejection, SourceRow
-from royalty_assets.domain.windows import Partition
-from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError
+from royalty_assets.domain.windows import Cadence, Partition
+from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError, readable
 from royalty_assets.sources.payloads import Delivery, Payload
 from royalty_assets.sources.templates import Template
 
@@ -38,6 +38,11 @@ class InboxFile:
     template: str
     partition_keys: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """The file's name as text, whatever bytes it is made of."""
+        return readable(self.path.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -48,14 +53,19 @@ class Quarantined:
     rule: str
     reason: str
 
+    @property
+    def name(self) -> str:
+        """The file's name as text, whatever bytes it is made of."""
+        return readable(self.path.name)
+
 
 class PartitionOfRow:
-    """Which partition of a feed a report row belongs to."""
+    """Which partition of a feed a report row belongs to: that of its date, if the feed has it."""
 
-    def __init__(self, feed: Feed, now: datetime) -> None:
-        self._feed = feed
-        self._start = feed.cadence.floor(feed.start)
-        self._end = min(feed.end or now, now)
+    def __init__(self, feed: Feed, cadence: Cadence) -> None:
+        self._cadence = cadence
+        self._start = cadence.floor(feed.start)
+        self._end = feed.end
 
     def key(self, row: SourceRow | Rejection) -> str | None:
         """The key, or None where the row's date does not name a partition of the feed."""
@@ -65,39 +75,50 @@ class PartitionOfRow:
         if not isinstance(used_on, date):
             return None
         instant = datetime(used_on.year, used_on.month, used_on.day, tzinfo=UTC)
-        if not self._start <= instant < self._end:
+        if instant < self._start or (self._end is not None and instant >= self._end):
             return None
-        return Partition.of(self._feed.cadence, instant).key
+        return Partition.of(self._cadence, instant).key
 
     def first_key(self, keys: Sequence[str]) -> str:
         """Where rows without a key belong, given the file's keys."""
-        return min(keys, default=Partition.of(self._feed.cadence, self._start).key)
+        return min(keys, default=Partition.of(self._cadence, self._start).key)
+
+
+Look = InboxFile | Quarantined
+LookKey = tuple[str, int, int]
 
 
 class InboxSource:
-    """The files of one feed's folder. Reads it once, when it is opened."""
+    """The files of one folder, for one kind of record. Looks into them when it is opened.
+
+    Args:
+        folder: where files are dropped.
+        partition_of: assigns rows.
+        templates: that may recognise a file here.
+        looks: what was seen in a file of this name, size and time before; added to.
+    """
 
     def __init__(
         self,
-        feed: Feed,
         folder: Path,
-        records: RecordKind,
+        partition_of: PartitionOfRow,
         templates: Sequence[Template],
-        now: datetime,
+        looks: dict[LookKey, Look],
     ) -> None:
-        self._partition_of = PartitionOfRow(feed, now)
-        self._templates = [t for t in templates if t.records == records]
         self._folder = folder
+        self._partition_of = partition_of
+        self._templates = templates
+        self._looks = looks
         self.files: list[InboxFile] = []
         self.quarantined: list[Quarantined] = []
 
     async def __aenter__(self) -> Self:
         for path in self._paths():
-            sha256 = _sha256(path)
-            try:
-                self.files.append(self._look_into(path, sha256))
-            except UnreadableFileError as error:
-                self.quarantined.append(Quarantined(path, sha256, error.rule, error.reason))
+            look = self._look(path)
+            if isinstance(look, InboxFile):
+                self.files.append(look)
+            else:
+                self.quarantined.append(look)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -111,6 +132,23 @@ class InboxSource:
             if path.is_file() and not path.name.startswith(".") and path.name != "README.md":
                 yield path
 
+    def _look(self, path: Path) -> Look:
+        sha256 = ""
+        try:
+            status = path.stat()
+            key = (str(path), status.st_size, status.st_mtime_ns)
+            if key not in self._looks:
+                sha256 = _sha256(path)
+                self._looks[key] = self._look_into(path, sha256)
+            return self._looks[key]
+        except UnreadableFileError as error:
+            look = Quarantined(path, sha256, error.rule, error.reason)
+            self._looks[key] = look
+            return look
+        except OSError as error:
+            reason = f"the file cannot be read: {error.strerror or error}"
+            return Quarantined(path, combined_sha256([str(path)]), "file:unreadable", reason)
+
     def _look_into(self, path: Path, sha256: str) -> InboxFile:
         with path.open("rb") as stream:
             opened = DelimitedFile(sha256, stream, self._templates)
@@ -120,11 +158,9 @@ class InboxSource:
             named = sorted({*named, self._partition_of.first_key(named)})
         return InboxFile(path, sha256, opened.template.name, tuple(named))
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of all files that are there now, quarantined ones included."""
-        taken = {file.path.name for file in self.files}
-        return frozenset(taken | {file.path.name for file in self.quarantined})
+    def names_holding(self, key: str) -> frozenset[str]:
+        """The names of the files that hold rows of a partition now."""
+        return frozenset(file.name for file in self.files if key in file.partition_keys)
 
     async def deliveries(self, after: str, limit: int) -> list[Delivery]:
         """See ``payloads.Source``."""
@@ -143,7 +179,7 @@ class InboxSource:
         """See ``payloads.Source``; nothing is spooled."""
         for file in self.files:
             if partition.key in file.partition_keys:
-                yield Payload(file.path.name, path=file.path)
+                yield Payload(file.name, path=file.path)
 
 
 def rows_by_partition(

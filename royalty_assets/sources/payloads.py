@@ -48,6 +48,7 @@ class Payload:
                 yield self.body[start : start + CHUNK_BYTES]
             return
         with self.path.open("rb") as file:
+            yield file.read(CHUNK_BYTES)
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 

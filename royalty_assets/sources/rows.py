@@ -10,10 +10,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from pydantic_core import from_json
-
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
 from royalty_assets.sources.delimited import UnreadableFileError
+from royalty_assets.sources.http import parse_json
 
 _LINE_BYTES_MAX = 1 << 20
 
@@ -45,7 +44,7 @@ class ChunkReader(io.RawIOBase):
 
 def page_rows(source_sha256: str, chunks: Iterable[bytes]) -> Iterator[SourceRow | Rejection]:
     """The events of one JSON page (``cursor_json``)."""
-    content = from_json(b"".join(chunks))
+    content = parse_json(b"".join(chunks))
     for number, event in enumerate(content["events"], start=1):
         yield SourceRow(source_sha256, number, event)
 
@@ -56,7 +55,10 @@ def ndjson_rows(source_sha256: str, stream: BinaryIO) -> Iterator[SourceRow | Re
     Raises:
         UnreadableFileError: if the compressed data breaks off.
     """
-    lines = io.BufferedReader(gzip.GzipFile(fileobj=stream))
+    packed = io.BufferedReader(stream)  # type: ignore[type-var]
+    if not packed.peek(1):
+        raise UnreadableFileError("file:empty", "the file is empty; not even gzip data of no lines")
+    lines = io.BufferedReader(gzip.GzipFile(fileobj=packed))
     number = 0
     try:
         while line := lines.readline(_LINE_BYTES_MAX):

@@ -9,13 +9,30 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from royalty_assets.domain.batches import combined_sha256
+from royalty_assets.domain.catalog import Recording, Right, Share
+from royalty_assets.domain.usage import PoolLine, ReportLine
 
 HEADER_LINES_MAX = 20
 """How far down a header may stand."""
+
+
+class TemplateError(Exception):
+    """A template that cannot be used; the message names the file and what is wrong."""
+
+
+_FIELDS: dict[str, frozenset[str]] = {
+    "report_lines": frozenset(ReportLine.model_fields) - {"used_at"} | {"used_on"},
+    "pools": frozenset(PoolLine.model_fields) - {"used_at"} | {"used_on"},
+    "recordings": frozenset(Recording.model_fields),
+    "shares": frozenset(Share.model_fields),
+    "rights": frozenset(Right.model_fields),
+}
 
 
 class Footer(BaseModel):
@@ -60,6 +77,14 @@ class Template(BaseModel):
     date_format: str = "%Y-%m-%d"
     footers: list[Footer] = []
 
+    @model_validator(mode="after")
+    def _names_fields_that_exist(self) -> Self:
+        named = {*self.columns, *self.constants, *self.preamble}
+        if unknown := sorted(named - _FIELDS[self.records]):
+            known = ", ".join(sorted(_FIELDS[self.records]))
+            raise ValueError(f"no such field: {', '.join(unknown)}; {self.records} have {known}")
+        return self
+
 
 def fold(column: str) -> str:
     """A column's name without the differences that do not matter: case and white space."""
@@ -67,11 +92,25 @@ def fold(column: str) -> str:
 
 
 def read_templates(folder: Path) -> list[Template]:
-    """The templates in a folder's YAML files, by name."""
-    return [
-        Template.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        for path in sorted(folder.glob("*.yaml"))
-    ]
+    """The templates in a folder's YAML files, by name.
+
+    Raises:
+        TemplateError: naming the file and the place in it.
+    """
+    return [_read_template(path) for path in sorted(folder.glob("*.yaml"))]
+
+
+def _read_template(path: Path) -> Template:
+    try:
+        return Template.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise TemplateError(f"{path} is not valid YAML: {error}") from None
+    except ValidationError as error:
+        problems = "\n".join(
+            f"  {'.'.join(map(str, problem['loc'])) or 'template'}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        )
+        raise TemplateError(f"{path} is no template:\n{problems}") from None
 
 
 @cache
@@ -103,3 +142,9 @@ def nearest(
     if not ranked or not folded.intersection(map(fold, ranked[0].signature)):
         return None
     return ranked[0], [column for column in ranked[0].signature if fold(column) not in folded]
+
+
+def templates_sha256(templates: Iterable[Template], records: str) -> str:
+    """A digest of the templates for a kind of record: others may read the same bytes otherwise."""
+    applicable = sorted(t.model_dump_json() for t in templates if t.records == records)
+    return combined_sha256(applicable)

@@ -21,7 +21,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class LakeError(Exception):
-    """An object that is absent, or whose bytes are not those that were stored."""
+    """An object that is absent, or has another length than what was stored."""
 
 
 class Lake(Protocol):
@@ -58,8 +58,10 @@ class LocalLake:
             sha256, size_bytes = file_sha256(temporary)
             path = PurePosixPath(folder) / f"{label}-{sha256[:32]}.parquet"
             target = self._root / path
-            if not target.exists():
+            # An object that is there and damaged is healed; its name says what it has to be.
+            if not target.exists() or file_sha256(target) != (sha256, size_bytes):
                 target.parent.mkdir(parents=True, exist_ok=True)
+                temporary.chmod(0o644)  # other engines read the lake under other accounts
                 _sync(temporary)
                 temporary.replace(target)
                 _sync(target.parent)

@@ -59,6 +59,8 @@ def test_a_play_becomes_a_canonical_usage_line():
         ({"played_at": "2025-03-01T05:03:00"}, "played_at:timezone_aware", "2025-03-01T05:03:00"),
         ({"played_at": 1740805380}, "played_at:instant_type", "1740805380"),
         ({"played_at": "2025-03-01T06:00:00Z"}, "used_at:outside_partition", "2025-03-01T06:00:00"),
+        ({"played_at": "0001-01-01T00:00:00+14:00"}, "played_at:instant", "0001-01-01"),
+        ({"title": "a\x00b"}, "title:string_pattern_mismatch", "a"),
         ({"played_ms": "31000"}, "played_ms:int_type", "31000"),
         ({"played_ms": -1}, "played_ms:greater_than_equal", "-1"),
         ({"tier": "Premium Plus"}, "tier:string_pattern_mismatch", "Premium Plus"),
@@ -90,6 +92,13 @@ def test_a_missing_field_and_broken_json_are_rejections_too():
     ]
 
 
+def test_half_a_surrogate_pair_is_a_rejection_that_can_be_stored():
+    row = SourceRow(SHA, 1, EVENT | {"title": "\ud800"})
+    (rejection,) = validate_rows(RecordKind.PLAY_EVENTS, [row], HOUR).rejections
+    assert rejection.rule == "title:string_unicode"
+    assert rejection.content.encode()
+
+
 def test_a_report_line_keeps_its_money_exactly():
     row = {"used_on": "2025-03-01", "isrc": "USUM70600055", "territory": "DE", "units": 3}
     row |= {"amount": "0.012345678901234567", "currency": "EUR"}
@@ -107,6 +116,8 @@ def test_a_report_line_keeps_its_money_exactly():
         ({"amount": "0.1"}, "record:money_incomplete"),
         ({"amount": "0.1", "currency": "QQQ"}, "currency:currency_unknown"),
         ({"amount": "NaN", "currency": "EUR"}, "amount:amount"),
+        ({"amount": "1E+13", "currency": "EUR"}, "amount:amount_too_large"),
+        ({"amount": "1", "currency": "XXX"}, "currency:currency_unknown"),
         ({"units": "many"}, "units:int_type"),
         ({"used_on": "01.03.2025"}, "used_on:date"),
     ],

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
@@ -151,6 +152,24 @@ def test_a_project_of_ones_own_goes_from_files_to_payouts(tmp_path):
     assert "accounted for: all 4 rows, all 50 units, all money in EUR" in output
     letters = run("dead-letters", home).stdout
     assert "file:template_unknown" in letters
+
+
+def test_what_comes_before_its_month_has_ended_waits_and_is_not_lost(tmp_path):
+    """A feed without an end: the month that is running has no partition yet."""
+    home = tmp_path / "mine"
+    run("init", home)
+    (home / "catalog/songs.csv").write_text("isrc,title,artist\nUSUM70600055,Flowers,Miley Cyrus\n")
+    header = "Date,Territory,ISRC,Title,Artist,Units,Amount,Currency\n"
+    today = datetime.now(UTC).date()
+    report = home / "inbox/report.csv"
+    report.write_text(
+        header + f"2021-01-01,DE,USUM70600055,,,1,1.00,EUR\n{today},DE,USUM70600055,,,2,2.00,EUR\n"
+    )
+    output = run("run", home).stdout
+    assert "accounted for: all 1 rows, all 1 units" in output
+    assert "are taken, and wait until it has ended" in output
+    report.unlink()
+    assert "accounted for: all 1 rows" in run("run", home).stdout
 
 
 def test_init_never_overwrites_and_the_demo_never_does_either(tmp_path):

@@ -13,12 +13,13 @@ from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.catalog import take_catalog
 from royalty_assets.pipeline.context import StageBlockedError
-from royalty_assets.pipeline.ingest import INBOX_PARTITION, deliveries
+from royalty_assets.pipeline.ingest import INBOX_PARTITION
 from royalty_assets.pipeline.match import match
 from royalty_assets.pipeline.month import month_frames, pay_out, post_ledger
 from royalty_assets.pipeline.pool import take_pool
 from royalty_assets.pipeline.validate import validate
 from royalty_assets.simulator.faults import Fault, FaultPlan
+from royalty_assets.sources.templates import Template, bundled_templates
 from royalty_assets_tests.projects import (
     MARCH,
     counts,
@@ -196,18 +197,135 @@ def test_a_file_that_is_moved_away_stays_taken_and_another_adds_to_it(tmp_path):
     assert units_of(context, "2021-01") == 7
 
 
-def test_a_file_with_other_bytes_under_its_name_replaces_the_first(tmp_path):
+def test_a_file_with_other_bytes_under_its_name_replaces_what_it_tells_again(tmp_path):
     context = inbox_project(tmp_path, REPORT + line("2021-01-01", 3) + line("2021-02-01", 5))
     run_inbox(context, "2021-01", "2021-02")
     (tmp_path / "inbox/report.csv").write_text(REPORT + line("2021-01-01", 4))
-    (feed,) = context.project.feeds
-    listed = asyncio.run(deliveries(context, feed, "", 100))
-    assert [delivery.key for delivery in listed] == ["2021-01-01", "2021-02-01"]
     run_inbox(context, "2021-01", "2021-02")
+    # January is told again, so corrected; of February the new file says nothing.
     assert units_of(context, "2021-01") == 4
-    assert units_of(context, "2021-02") == 0
-    ledger, _, _ = month_frames(context, month("2021-02"))
-    assert ledger.is_empty()
+    assert units_of(context, "2021-02") == 5
+    raw = context.registry.commit("reports", Stage.RAW, "2021-01-01")
+    assert raw.counts["payloads_replaced"] == 1
+
+
+def test_a_file_that_cannot_be_read_displaces_nothing(tmp_path):
+    context = inbox_project(tmp_path, REPORT + line("2021-01-01", 3))
+    run_inbox(context, "2021-01")
+    (tmp_path / "inbox/report.csv").write_text("<html>please log in</html>")
+    run_inbox(context, "2021-01")
+    assert units_of(context, "2021-01") == 3
+
+
+def test_whether_a_run_happens_between_two_deliveries_does_not_matter(tmp_path):
+    for between in (True, False):
+        home = tmp_path / str(between)
+        context = inbox_project(home, REPORT + line("2021-01-01", 3))
+        run_inbox(context, "2021-01")
+        if between:
+            (home / "inbox/report.csv").unlink()
+            run_inbox(context, "2021-01")
+        (home / "inbox/report.csv").write_text(REPORT + line("2021-02-01", 4))
+        run_inbox(context, "2021-01", "2021-02")
+        assert (units_of(context, "2021-01"), units_of(context, "2021-02")) == (3, 4)
+
+
+def test_what_a_crash_left_of_an_older_delivery_is_not_counted(tmp_path, monkeypatch):
+    context = inbox_project(tmp_path, REPORT + line("2021-01-01", 3) + line("2021-01-02", "many"))
+    (feed,) = context.project.feeds
+    take_catalog(context)
+    take_in(context, feed, [month("2021-01")])
+    with monkeypatch.context() as crash:
+        crash.setattr(context.registry, "commit_partition", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            validate(context, feed, month("2021-01"))
+    (tmp_path / "inbox/report.csv").write_text(REPORT + line("2021-01-01", 3))
+    run_inbox(context, "2021-01")
+    commit = context.registry.commit("reports", Stage.VALIDATED, "2021-01-01")
+    assert commit.is_green
+    assert context.registry.dead_letters("reports") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "rule"),
+    [
+        ("long.csv", b"<html>" + b"x" * 140_000, "file:template_unknown"),
+        (b"r\xe9port.csv".decode("utf-8", "surrogateescape"), b"", "file:empty"),
+        ("header.csv", b"Date,Territor\xe9,ISRC\n1,2,3,4\n", "file:template_unknown"),
+        ("quotes.csv", b'"a\n"b\n', "file:template_unknown"),
+    ],
+)
+def test_no_bad_file_stops_a_feed_or_the_catalog(tmp_path, name, body, rule):
+    context = inbox_project(tmp_path, REPORT + line("2021-01-01", 3))
+    (tmp_path / "inbox" / name).write_bytes(body)
+    (tmp_path / "catalog" / name).write_bytes(body)
+    run_inbox(context, "2021-01")
+    assert units_of(context, "2021-01") == 3
+    for feed in ("reports", "catalog"):
+        assert [letter["rule"] for letter in context.registry.dead_letters(feed)] == [rule]
+
+
+def test_a_template_that_is_changed_reads_again(tmp_path):
+    text = "Day,Where,Song,Count,Gross,Net\n2021-01-01,DE,Flowers,1,2.00,1.00\n"
+    context = inbox_project(tmp_path, text)
+
+    def template(amount):
+        columns = {"used_on": "Day", "territory": "Where", "title": "Song", "units": "Count"}
+        return Template(
+            name="own",
+            records="report_lines",
+            signature=["Day", "Where", "Song"],
+            columns=columns | {"amount": amount},
+            constants={"currency": "EUR", "artist": "Miley Cyrus"},
+        )
+
+    for amount, received in (("Gross", 2), ("Net", 1)):
+        context.templates = [*bundled_templates(), template(amount)]
+        context.inbox_looks.clear()
+        run_inbox(context, "2021-01")
+        pay_out(context, month("2021-01"))
+        _, _, balance = month_frames(context, month("2021-01"))
+        assert series_to_atoms(balance["received"]) == [received * ATOMS_PER_UNIT]
+
+
+def test_a_month_that_has_not_ended_is_not_paid_out(tmp_path):
+    context = inbox_project(tmp_path, REPORT + line("2021-01-05", 3))
+    context.now = lambda: datetime(2021, 1, 20, tzinfo=UTC)
+    run_inbox(context, "2021-01")
+    with pytest.raises(StageBlockedError, match="has not ended"):
+        pay_out(context, month("2021-01"))
+
+
+def test_a_pool_report_comes_from_an_inbox_too(tmp_path):
+    source = {"dialect": "inbox", "folder": "pools"}
+    context = inbox_project(
+        tmp_path, REPORT + "2021-01-05,DE,USUM70600056,,,3,,\n", pool_source=source
+    )
+    (tmp_path / "pools").mkdir()
+    pools = tmp_path / "pools/pools.csv"
+    header = "Month,Territory,Tier,Currency,Pool Amount\n"
+    pools.write_text(header + "2021-01,DE,all,EUR,7.00\n2021-02,DE,all,EUR,9.00\n")
+    run_inbox(context, "2021-01")
+    pay_out(context, month("2021-01"))
+    _, _, balance = month_frames(context, month("2021-01"))
+    assert series_to_atoms(balance["paid"]) == [7 * ATOMS_PER_UNIT]
+    pools.write_text("What,is,this\n1,2,3\n")
+    (feed,) = context.project.feeds
+    outcome = asyncio.run(take_pool(context, feed, month("2021-02")))
+    assert "pools.csv cannot be used" in outcome.problem
+
+
+def test_a_damaged_payload_turns_red_and_is_healed_by_the_next_run(tmp_path):
+    context = inbox_project(tmp_path, REPORT + line("2021-01-01", 3))
+    (feed,) = context.project.feeds
+    with pytest.MonkeyPatch.context() as damage:
+        damage.setattr("royalty_assets.pipeline.ingest.altered_payloads", lambda *_: ["altered"])
+        take_in(context, feed, [month("2021-01")])
+    assert not context.registry.commit("reports", Stage.RAW, "2021-01-01").is_green
+    with pytest.raises(StageBlockedError, match="every_payload_is_kept_as_sent"):
+        validate(context, feed, month("2021-01"))
+    run_inbox(context, "2021-01")
+    assert units_of(context, "2021-01") == 3
 
 
 def test_a_file_that_is_refused_is_quarantined_by_name_and_the_others_go_on(tmp_path):

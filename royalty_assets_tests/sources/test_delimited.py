@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from royalty_assets.domain.money import from_atoms
 from royalty_assets.domain.validation import Rejection, SourceRow
 from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError
 from royalty_assets.sources.templates import bundled_templates
@@ -45,7 +46,8 @@ def test_a_file_is_known_by_its_columns_and_read_with_its_preamble_and_footer():
         "use_type": "PermanentDownload",
         "currency": "GBP",
     }
-    assert file.totals.stated == {"units": 4, "amount": Decimal("0.0168"), "lines": 2}
+    stated = {"units": Decimal(4), "amount": Decimal("0.0168"), "lines": Decimal(2)}
+    assert {name: from_atoms(atoms) for name, atoms in file.totals.stated.items()} == stated
     assert file.totals.differences() == []
 
 
@@ -143,6 +145,27 @@ def test_a_gzip_that_breaks_off_is_refused_with_the_line():
 def test_a_signature_column_that_stands_twice_recognises_nothing():
     with pytest.raises(UnreadableFileError):
         opened(REPORT.replace("Title", "ISRC") + "2025-03-01,DE,,T,A,1,,\n")
+
+
+def test_a_quotation_mark_that_stays_open_swallows_no_line():
+    lines = [
+        f"2021-01-0{n},DE,,{title},A,1,{n}.00,EUR\n" for n, title in ((1, '"Heroes'), (2, "Low"))
+    ]
+    rejection, row = opened(REPORT + "".join(lines)).rows()
+    assert (rejection.rule, rejection.row_number) == ("record:csv", 2)
+    assert (row.content["title"], row.content["amount"]) == ("Low", "2.00")
+
+
+def test_in_tab_separated_files_a_quotation_mark_is_a_part_of_the_title():
+    lines = [f"2021-01-01\tDE\t\t{title}\tA\t1\t\t\n" for title in ('"Heroes', '12" Mix', '"Q"')]
+    rows = list(opened(REPORT.replace(",", "\t") + "".join(lines)).rows())
+    assert [row.content["title"] for row in rows] == ['"Heroes', '12" Mix', "Q"]
+
+
+def test_a_song_called_total_is_no_footer():
+    lines = "Total,DE,USUM70600055,T,A,1,0.50\r\n"
+    body = MERCADO.replace("Total,,,,,4,0.0168\r\nLines,2\r\n", lines)
+    assert len(list(opened(body).rows())) == 3
 
 
 @given(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from pydantic_core import from_json
+from starlette.responses import JSONResponse
 
 from royalty_assets.domain.feeds import HttpSource
 from royalty_assets.domain.windows import Cadence, Partition
@@ -73,6 +74,55 @@ def test_files_are_whole_or_asked_for_again(tmp_path):
         listed = services._files(VINYLIA, HOUR)
     assert plan.struck[Fault.TRUNCATED_BODY] > 0
     assert dict(files) == dict(listed)
+
+
+class Altering(SimulatedServices):
+    """Announces files truly and serves them altered, at the same length."""
+
+    def _file(self, request):
+        response = super()._file(request)
+        body = bytearray(response.body)
+        body[-1] ^= 1
+        response.body = bytes(body)
+        return response
+
+
+class Unannounced(SimulatedServices):
+    """Lists files by name and length only."""
+
+    def _delivery(self, request):
+        content = from_json(super()._delivery(request).body)
+        for file in content["files"]:
+            file["sha256"] = None
+        return JSONResponse(content)
+
+
+def test_a_file_with_other_bytes_than_announced_is_refused(tmp_path):
+    with serve(Altering(SCENARIO)) as url:
+        config = HttpSource(dialect="ndjson_files", url=f"{url}/vinylia", attempts=1)
+        with pytest.raises(TransientSourceError, match="SHA-256 that was announced"):
+            asyncio.run(fetched(open_http_source(config), HOUR, tmp_path))
+
+
+def test_a_file_shorter_than_announced_is_refused(tmp_path):
+    plan = FaultPlan(seed=1, enabled=frozenset({Fault.TRUNCATED_BODY}), rate=1.0)
+    services = Unannounced(SCENARIO)
+    with serve(services) as url:
+        config = HttpSource(dialect="ndjson_files", url=f"{url}/vinylia", attempts=1)
+        opened = open_http_source(config)
+
+        async def listed_then_cut():
+            async with opened:
+                await opened.version(HOUR)
+                _, _, content = await opened._client.page(f"deliveries/{HOUR.key}")
+                services.faults = plan
+                file = content["files"][0]
+                await opened._client.download(
+                    file["url"], tmp_path / "x", size_bytes=file["bytes"], sha256=file["sha256"]
+                )
+
+        with pytest.raises(TransientSourceError, match="broke off"):
+            asyncio.run(listed_then_cut())
 
 
 def test_a_page_of_html_is_named_when_it_stays(tmp_path):

@@ -15,7 +15,7 @@ from royalty_assets.domain.catalog import Catalog
 from royalty_assets.domain.matching.candidates import CandidateIndex, normal_names
 from royalty_assets.domain.territories import TerritorySet
 
-MATCHER_VERSION = "1"
+MATCHER_VERSION = "2"
 """Changes whenever a decision may come out differently on the same catalog."""
 
 TITLE_SCORE_MIN = 88.0
@@ -27,8 +27,6 @@ MARGIN_MIN = 3.0
 _TITLE_WEIGHT = 0.6
 _EDITION_PENALTY = 1.0
 _VERSION_SCORE_MIN = 90.0
-TITLE_SCORE_COMPARED_MIN = 60.0
-"""A title farther off than this cannot be accepted, nor come within the margin of one that is."""
 _QUERIES_PER_CHUNK = 2_000
 
 DECISION_SCHEMA: dict[str, pl.DataType] = {
@@ -54,6 +52,7 @@ class Matcher:
         self._rights = catalog.rights
         self._index: CandidateIndex | None = None
         self._by_name = pl.DataFrame(schema=_NAME_DECISION_SCHEMA)
+        self._noted: list[pl.DataFrame] = []
 
     def decide(self, identities: pl.DataFrame) -> pl.DataFrame:
         """Decide each row of ``usage.USAGE_IDENTITY`` columns; other columns pass through.
@@ -78,10 +77,16 @@ class Matcher:
         decided = pl.concat([found.select(columns), by_name.select(columns)])
         return self._with_rights(decided).sort("_row").drop("_row")
 
-    def prepare(self, names: pl.DataFrame) -> None:
-        """Decide the names in ``isrc``, ``title``, ``artist`` rows ahead of ``decide``, in bulk."""
+    def note(self, names: pl.DataFrame) -> None:
+        """Take note of ``isrc``, ``title``, ``artist`` rows that will have to be decided."""
         unknown = names.unique().join(self._isrcs, on="isrc", how="anti")
-        self._remember(unknown.select("title", "artist"))
+        self._noted.append(unknown.select("title", "artist").unique())
+
+    def prepare(self) -> None:
+        """Decide the names taken note of in bulk; ``decide`` then finds them decided."""
+        if self._noted:
+            self._remember(pl.concat(self._noted))
+            self._noted.clear()
 
     def _remember(self, names: pl.DataFrame) -> None:
         new = (
