@@ -115,11 +115,11 @@ def _stage_asset(
         key,
         deps=deps,
         description=description,
-        group_name=str(stage),
+        group_name=feed.name,
         owners=[feed.owner],
         kinds=kinds,
         metadata=column_schema(stage),
-        tags={"feed": feed.name},
+        tags={"feed": feed.name, "layer": str(stage)},
         skippable=True,
     )
     per_run = _PARTITIONS_PER_RUN[stage]
@@ -133,11 +133,11 @@ def _pool_asset(feed: Feed, months: dg.TimeWindowPartitionsDefinition) -> dg.Ass
     spec = dg.AssetSpec(
         stage_key(feed, Stage.POOL),
         description="The money that the feed's usage of the month shares, by territory and tier.",
-        group_name=str(Stage.POOL),
+        group_name=feed.name,
         owners=[feed.owner],
         kinds={"parquet"},
         metadata=column_schema(Stage.POOL),
-        tags={"feed": feed.name},
+        tags={"feed": feed.name, "layer": str(Stage.POOL)},
         skippable=True,
     )
     return _asset(feed, Stage.POOL, spec, months, Cadence.MONTHLY, None, pool)
