@@ -6,6 +6,7 @@ What belongs here: arguments, environment for child processes, exit codes. What 
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -264,8 +265,17 @@ def ui(
             os.environ[SIMULATOR_URL_VARIABLE] = url
         console.print(f"Dagster UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
         command = [sys.executable, "-m", "dagster", "dev", "-m", "royalty_assets.definitions"]
-        with suppress(KeyboardInterrupt):
-            subprocess.run([*command, "-h", "127.0.0.1", "-p", str(port)], check=False)  # noqa: S603 - our own words
+        _serve([*command, "-h", "127.0.0.1", "-p", str(port)])
+
+
+def _serve(command: list[str]) -> None:
+    """Run a server until it ends, or this process is asked to; then end it too."""
+    with subprocess.Popen(command) as server:  # noqa: S603 - our own words
+        signal.signal(signal.SIGTERM, lambda *_: server.send_signal(signal.SIGINT))
+        # Ctrl-C reaches the server as well; it is given the time to end in order.
+        while server.poll() is None:
+            with suppress(KeyboardInterrupt):
+                server.wait()
 
 
 def _is_taken(port: int) -> bool:

@@ -21,8 +21,8 @@ from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     StageBlockedError,
+    commit_batch,
     next_revision,
-    rebatch,
 )
 from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError, readable
 from royalty_assets.sources.templates import templates_sha256
@@ -151,28 +151,23 @@ def _commit(
     )
     with_shares = catalog.shares["recording_id"].n_unique()
 
-    def batch(number: int) -> Batch:
-        return Batch(
-            feed=CATALOG_FEED,
-            stage=Stage.CATALOG,
-            partition_key=CATALOG_PARTITION,
-            window_start=context.project.start,
-            window_label=_SNAPSHOT_LABEL,
-            revision=number,
-            input_sha256=catalog.version,
-            objects=objects,
-            counts={
-                "recordings": catalog.recordings.height,
-                "recordings_with_shares": with_shares,
-                "recordings_with_simulated_shares": simulated,
-                "rights_holders": catalog.shares["rights_holder_id"].n_unique(),
-            },
-        )
-
-    standing = registry.batches(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
-    committed, is_new = rebatch(standing, batch)
-    if is_new:
-        registry.commit_batch(committed)
+    batch = Batch(
+        feed=CATALOG_FEED,
+        stage=Stage.CATALOG,
+        partition_key=CATALOG_PARTITION,
+        window_start=context.project.start,
+        window_label=_SNAPSHOT_LABEL,
+        revision=0,
+        input_sha256=catalog.version,
+        objects=objects,
+        counts={
+            "recordings": catalog.recordings.height,
+            "recordings_with_shares": with_shares,
+            "recordings_with_simulated_shares": simulated,
+            "rights_holders": catalog.shares["rights_holder_id"].n_unique(),
+        },
+    )
+    committed = commit_batch(context, batch)
     commit = Commit(
         feed=CATALOG_FEED,
         stage=Stage.CATALOG,

@@ -1,7 +1,7 @@
 """What every stage is given, and what it gives back."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -153,20 +153,25 @@ def first_finding(commit: Commit) -> str:
     return f"{name}: {findings[0]}"
 
 
-def rebatch(current: Mapping[str, Batch], batch: Callable[[int], Batch]) -> tuple[Batch, bool]:
-    """The batch to have for a window: the one in force if its content is the same.
+def commit_batch(
+    context: PipelineContext,
+    batch: Batch,
+    *,
+    decisions: Iterable[Mapping[str, Any]] = (),
+    exceptions: Callable[[Batch], Iterable[Mapping[str, Any]]] = lambda _: (),
+) -> Batch:
+    """Commit a window's batch as its next revision, or keep the one in force if it is the same.
 
     Args:
-        current: window label → batch in force.
-        batch: makes the batch, given a revision.
-
-    Returns:
-        The batch, and whether it is new.
+        context: the project.
+        batch: with any revision; the one it gets follows from what is in force.
+        decisions: made on its input.
+        exceptions: made from the batch as it is committed.
     """
-    first = batch(0)
-    standing = current.get(first.window_label)
-    if standing is None:
-        return first, True
-    if standing.content_sha256 == first.content_sha256:
-        return standing, False
-    return batch(standing.revision + 1), True
+    in_force = context.registry.batches(batch.feed, batch.stage, batch.partition_key)
+    before = in_force.get(batch.window_label)
+    if before is not None and before.content_sha256 == batch.content_sha256:
+        return before
+    next_one = replace(batch, revision=0 if before is None else before.revision + 1)
+    context.registry.commit_batch(next_one, decisions=decisions, exceptions=exceptions(next_one))
+    return next_one

@@ -21,9 +21,9 @@ from royalty_assets.pipeline.catalog import catalog_in_force, matcher_in_force
 from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
+    commit_batch,
     green_input,
     next_revision,
-    rebatch,
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
@@ -106,27 +106,23 @@ def _match_batch(
     ):
         counts[f"lines_{method}"], counts[f"units_{method}"] = lines, units
 
-    def batch(number: int) -> Batch:
-        return Batch(
-            feed=feed.name,
-            stage=Stage.MATCHED,
-            partition_key=partition.key,
-            window_start=source.window_start,
-            window_label=source.window_label,
-            revision=number,
-            input_sha256=input_sha256,
-            objects=(stored,),
-            counts=counts,
-        )
-
-    committed, is_new = rebatch(in_force, batch)
-    if is_new:
-        context.registry.commit_batch(
-            committed,
-            decisions=_decisions(usage, version, source),
-            exceptions=_exceptions(usage, committed),
-        )
-    return committed
+    batch = Batch(
+        feed=feed.name,
+        stage=Stage.MATCHED,
+        partition_key=partition.key,
+        window_start=source.window_start,
+        window_label=source.window_label,
+        revision=0,
+        input_sha256=input_sha256,
+        objects=(stored,),
+        counts=counts,
+    )
+    return commit_batch(
+        context,
+        batch,
+        decisions=_decisions(usage, version, source),
+        exceptions=lambda committed: _exceptions(usage, committed),
+    )
 
 
 def matched_usage(lines: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:

@@ -26,10 +26,10 @@ from royalty_assets.pipeline.context import (
     LEDGER_FEED,
     Outcome,
     PipelineContext,
+    commit_batch,
     first_finding,
     green_input,
     next_revision,
-    rebatch,
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
@@ -232,23 +232,18 @@ def _commit_batch(
     folder = f"{stage}/{hive_folder(month)}"
     objects = tuple(put_frame(context.lake, folder, label, frame) for label, frame in frames)
 
-    def batch(number: int) -> Batch:
-        return Batch(
-            feed=LEDGER_FEED,
-            stage=stage,
-            partition_key=month.key,
-            window_start=month.window.start,
-            window_label=month.window.label,
-            revision=number,
-            input_sha256=input_sha256,
-            objects=objects,
-            counts={label: frame.height for label, frame in frames},
-        )
-
-    committed, is_new = rebatch(context.registry.batches(LEDGER_FEED, stage, month.key), batch)
-    if is_new:
-        context.registry.commit_batch(committed)
-    return committed
+    batch = Batch(
+        feed=LEDGER_FEED,
+        stage=stage,
+        partition_key=month.key,
+        window_start=month.window.start,
+        window_label=month.window.label,
+        revision=0,
+        input_sha256=input_sha256,
+        objects=objects,
+        counts={label: frame.height for label, frame in frames},
+    )
+    return commit_batch(context, batch)
 
 
 @dataclass(slots=True)

@@ -18,9 +18,9 @@ from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
+    commit_batch,
     first_finding,
     next_revision,
-    rebatch,
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder, ingest_partition, open_source
@@ -157,22 +157,18 @@ def _commit(
     folder = f"{feed.name}/{Stage.POOL}/{hive_folder(month)}"
     stored = put_frame(context.lake, folder, month.window.label, ordered)
 
-    def batch(number: int) -> Batch:
-        return Batch(
-            feed=feed.name,
-            stage=Stage.POOL,
-            partition_key=month.key,
-            window_start=month.window.start,
-            window_label=month.window.label,
-            revision=number,
-            input_sha256=input_sha256,
-            objects=(stored,),
-            counts={"lines": lines.height},
-        )
-
-    committed, is_new = rebatch(registry.batches(feed.name, Stage.POOL, month.key), batch)
-    if is_new:
-        registry.commit_batch(committed)
+    batch = Batch(
+        feed=feed.name,
+        stage=Stage.POOL,
+        partition_key=month.key,
+        window_start=month.window.start,
+        window_label=month.window.label,
+        revision=0,
+        input_sha256=input_sha256,
+        objects=(stored,),
+        counts={"lines": lines.height},
+    )
+    committed = commit_batch(context, batch)
     recorded, _ = registry.count_dead_letters(revision)
     rows = invariants.RowCount(received, lines.height, recorded, 0)
     commit = Commit(

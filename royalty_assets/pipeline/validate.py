@@ -29,9 +29,9 @@ from royalty_assets.domain.windows import Partition, Window
 from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
+    commit_batch,
     green_input,
     next_revision,
-    rebatch,
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
@@ -259,24 +259,18 @@ def _commit_window(
     folder = f"{feed.name}/{Stage.VALIDATED}/{hive_folder(partition)}"
     stored = put_frame(context.lake, folder, window.label, result.lines)
 
-    def batch(number: int) -> Batch:
-        return Batch(
-            feed=feed.name,
-            stage=Stage.VALIDATED,
-            partition_key=partition.key,
-            window_start=window.start,
-            window_label=window.label,
-            revision=number,
-            input_sha256=raw_sha256,
-            objects=(stored,),
-            counts={"lines": result.lines.height, "units": units},
-        )
-
-    in_force = context.registry.batches(feed.name, Stage.VALIDATED, partition.key)
-    committed, is_new = rebatch(in_force, batch)
-    if is_new:
-        context.registry.commit_batch(committed)
-    return committed
+    batch = Batch(
+        feed=feed.name,
+        stage=Stage.VALIDATED,
+        partition_key=partition.key,
+        window_start=window.start,
+        window_label=window.label,
+        revision=0,
+        input_sha256=raw_sha256,
+        objects=(stored,),
+        counts={"lines": result.lines.height, "units": units},
+    )
+    return commit_batch(context, batch)
 
 
 def _checks(
