@@ -1,5 +1,5 @@
 # Every target does its own set-up in .venv: only Python 3.11, make and git are needed.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -48,7 +48,7 @@ clean: ## Remove the environment, what runs wrote, and caches.
 	git clean -fdXq data benchmarks royalty_assets royalty_assets_tests
 
 .venv/uv:
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: no $(PYTHON) on the PATH (PYTHON=... names another)"; exit 1; }
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or newer is needed; name one with PYTHON=..."; exit 1; }
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet uv==$(UV_VERSION)
 	@touch $@
