@@ -7,7 +7,6 @@ a pool, a ``pool`` asset. Adding one is a few lines of YAML; how its dialect is 
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -167,7 +166,7 @@ class Project(_Configured):
     def _no_folder_is_read_twice(self) -> Self:
         sources = [source for feed in self.feeds for source in (feed.source, feed.pool_source)]
         folders = [
-            PurePosixPath(source.folder).as_posix()
+            "/".join(part for part in source.folder.split("/") if part not in {"", "."})
             for source in sources
             if isinstance(source, InboxSource)
         ]
