@@ -4,7 +4,7 @@ On a terminal progress is bars; elsewhere it is one line per partition, for logs
 computed in ``pipeline.funnel``; nothing is counted here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -85,8 +85,7 @@ class StageProgress:
 def show_report(console: Console, report: RunReport, funnel: Funnel, title: str) -> None:
     """The funnel, the money, the payees, and whether everything is accounted for."""
     console.print()
-    console.print(_rows_table(funnel.feeds, title))
-    console.print(_matching_table(funnel.feeds))
+    console.print(_funnel_table(funnel.feeds, title))
     if funnel.money:
         console.print(_money_table(funnel))
     if not funnel.payouts.is_empty():
@@ -95,71 +94,55 @@ def show_report(console: Console, report: RunReport, funnel: Funnel, title: str)
     _show_verdict(console, funnel, report.failed)
 
 
-def _rows_table(feeds: list[FeedFunnel], title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("feed")
-    for name in (
-        "rows received", "rejected", "duplicates", "accepted", "units", "matched", "in suspense"
-    ):  # fmt: skip
-        table.add_column(name, justify="right")
-    for feed in feeds:
-        table.add_row(feed.feed, *_row_figures(feed))
-    if len(feeds) > 1:
-        total = FeedFunnel(
-            "all",
-            *(
-                sum(getattr(feed, name) for feed in feeds)
-                for name in (
-                    "received", "rejected", "duplicates", "accepted", "units", "units_in_suspense"
-                )
-            ),
-        )  # fmt: skip
-        table.add_section()
-        table.add_row("all", *_row_figures(total), style="bold")
+_FUNNEL_ROWS: tuple[tuple[str, Callable[[FeedFunnel], int]], ...] = (
+    ("rows received", lambda feed: feed.received),
+    ("  rejected", lambda feed: feed.rejected),
+    ("  duplicates", lambda feed: feed.duplicates),
+    ("  accepted", lambda feed: feed.accepted),
+    ("    by ISRC", lambda feed: feed.lines_by_method["isrc"]),
+    ("    by equal names", lambda feed: feed.lines_by_method["title_artist_equal"]),
+    ("    by similar names", lambda feed: feed.lines_by_method["title_artist_similar"]),
+    ("    exceptions", lambda feed: feed.lines_by_method["exception"]),
+    ("units accepted", lambda feed: feed.units),
+    ("  matched", lambda feed: feed.units - feed.units_in_suspense),
+    ("  in suspense", lambda feed: feed.units_in_suspense),
+)
+
+
+def _table(title: str, first_column: str, columns: Sequence[str], caption: str = "") -> Table:
+    """A table whose figures stand under names; nothing in it is ever cut off."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption=caption or None,
+        caption_justify="left",
+    )
+    table.add_column(first_column, no_wrap=True)
+    for name in columns:
+        table.add_column(escape(name), justify="right", overflow="fold")
     return table
 
 
-def _row_figures(feed: FeedFunnel) -> list[str]:
-    matched = feed.units - feed.units_in_suspense
-    figures = (
-        feed.received, feed.rejected, feed.duplicates, feed.accepted, feed.units, matched,
-        feed.units_in_suspense,
-    )  # fmt: skip
-    return [f"{figure:,}" for figure in figures]
-
-
-_METHOD_WORDS = {
-    "isrc": "by ISRC",
-    "title_artist_equal": "by equal title and artist",
-    "title_artist_similar": "by similar title and artist",
-    "exception": "exceptions",
-}
-
-
-def _matching_table(feeds: list[FeedFunnel]) -> Table:
-    table = Table(title="How accepted lines were matched", title_justify="left", title_style="bold")
-    table.add_column("feed")
-    for words in _METHOD_WORDS.values():
-        table.add_column(words, justify="right")
-    for feed in feeds:
-        table.add_row(feed.feed, *(f"{feed.lines_by_method[name]:,}" for name in _METHOD_WORDS))
+def _funnel_table(feeds: list[FeedFunnel], title: str) -> Table:
+    total = ["all"] if len(feeds) > 1 else []
+    table = _table(title, "", [*(feed.feed for feed in feeds), *total])
+    for words, figure in _FUNNEL_ROWS:
+        figures = [figure(feed) for feed in feeds]
+        sums = [f"[bold]{sum(figures):,}"] if total else []
+        if words == "units accepted":
+            table.add_section()
+        table.add_row(words, *(f"{number:,}" for number in figures), *sums)
     return table
 
 
 def _money_table(funnel: Funnel) -> Table:
-    table = Table(
-        title="Where the money went",
-        caption="Shown to 6 decimals; the books hold 18, and it is those that are checked.",
-        caption_justify="left",
-        title_justify="left",
-        title_style="bold",
-    )
-    table.add_column("currency")
+    currencies = sorted(funnel.money)
+    caption = "Shown to 6 decimals; the books hold 18, and it is those that are checked."
+    table = _table("Where the money went", "", currencies, caption)
     for name in MONEY_COLUMNS:
-        table.add_column(name.replace("_", " "), justify="right")
-    for currency, amounts in sorted(funnel.money.items()):
-        shown = [_amount(amounts[name], currency) for name in MONEY_COLUMNS]
-        table.add_row(currency, *shown)
+        words = name if name == "received" else f"  {name.replace('_', ' ')}"
+        table.add_row(words, *(_amount(funnel.money[c][name], c) for c in currencies))
     return table
 
 
@@ -174,10 +157,7 @@ def _amount(atoms: int, currency: str) -> str:
 
 
 def _payee_table(funnel: Funnel) -> Table:
-    table = Table(title="Top payees", title_justify="left", title_style="bold")
-    table.add_column("payee")
-    table.add_column("currency")
-    table.add_column("paid", justify="right")
+    table = _table("Top payees", "payee", ["currency", "paid"])
     for name, currency, atoms in top_payees(funnel.payouts, 3):
         table.add_row(escape(name), currency, _amount(atoms, currency))
     return table

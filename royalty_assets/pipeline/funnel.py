@@ -104,11 +104,16 @@ def _notices(context: PipelineContext) -> list[str]:
     ]
     letters = context.registry.dead_letters(CATALOG_FEED, limit=1_000_000)
     rows = [
-        f"catalog: {letter['source']}, line {letter['row_number']}: {letter['value']}: "
+        f"catalog: {_place(letter['source'], letter['row_number'])}{letter['value']}: "
         f"{letter['reason']}"
         for letter in letters
     ]
     return quarantined + replaced + rows
+
+
+def _place(source: str, row_number: int) -> str:
+    """Where a catalog row stands; what is wrong with a whole recording stands nowhere."""
+    return f"{source}, line {row_number}: " if row_number else ""
 
 
 def _feed_funnel(context: PipelineContext, feed: str) -> FeedFunnel:
