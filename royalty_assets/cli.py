@@ -12,11 +12,12 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -65,6 +66,9 @@ def _told_errors() -> Iterator[None]:
 
     try:
         yield
+    except KeyboardInterrupt:
+        complaints.print("interrupted; run it again, and it goes on where it was", style="bold red")
+        raise typer.Exit(130) from None
     except (SettingsError, TemplateError, AnotherRunError, StageBlockedError) as error:
         complaints.print("error:", style="bold red", end=" ")
         complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
@@ -111,7 +115,7 @@ def run(home: Home = Path("data")) -> None:
 
     with _told_errors():
         load_project(home)
-        with only_run_of(home):
+        with only_run_of(home), _services_of(home):
             ok = _run_and_show(home, "From rows received to units matched")
     raise typer.Exit(0 if ok else 1)
 
@@ -196,6 +200,30 @@ def ledger_hash_command(home: Home = Path("data"), month: Month = None) -> None:
         session.close()
 
 
+@app.command()
+def payouts(home: Home = Path("data"), month: Month = None) -> None:
+    """Print what each rights holder is paid, as CSV: one row per month, payee and currency.
+
+    Redirect it into a file: `royalty-assets payouts my-label --month 2025-03 > payouts.csv`.
+    """
+    from royalty_assets.orchestration.session import PipelineSession
+    from royalty_assets.pipeline.month import committed_months, month_frames
+
+    with _told_errors():
+        session = PipelineSession(Settings(home=home), load_project(home))
+        months = committed_months(session.context)
+        if month is not None:
+            months = [each for each in months if each.key == _month(month).key]
+        if not months:
+            raise SettingsError("nothing is paid out for that; run the project first")
+        for number, each in enumerate(months):
+            frame = month_frames(session.context, each)[1]
+            period = pl.lit(f"{each.window.start:%Y-%m}").alias("month")
+            text = frame.select(period, pl.all()).write_csv(include_header=number == 0)
+            typer.echo(text, nl=False)
+        session.close()
+
+
 def _month(text: str) -> Partition:
     try:
         return Partition.parse(Cadence.MONTHLY, f"{text}-01")
@@ -237,7 +265,9 @@ def dead_letters(
 @app.command()
 def ui(
     home: Home = Path("data"),
-    port: Annotated[int, typer.Option(help="Of the web page, on 127.0.0.1.")] = 3000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65_535, help="Of the web page, on 127.0.0.1.")
+    ] = 3000,
 ) -> None:
     """Open a project in the Dagster UI, on 127.0.0.1.
 
@@ -248,7 +278,7 @@ def ui(
 
     from royalty_assets.orchestration.runner import fail_orphaned_runs, prepare_dagster_home
 
-    with _told_errors(), ExitStack() as stack:
+    with _told_errors():
         load_project(home)
         if _is_taken(port):
             raise SettingsError(f"port {port} is taken; choose another with --port")
@@ -260,17 +290,28 @@ def ui(
             orphans = fail_orphaned_runs(instance, everyone=True)
         if orphans:
             console.print(f"{orphans} runs of a process that ended were marked as failed.")
-        if DEMO_MARK in (home / "feeds.yaml").read_text(encoding="utf-8"):
-            url = stack.enter_context(simulated_services(read_scenario(home)))
-            os.environ[SIMULATOR_URL_VARIABLE] = url
-        console.print(f"Dagster UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
-        command = [sys.executable, "-m", "dagster", "dev", "-m", "royalty_assets.definitions"]
-        _serve([*command, "-h", "127.0.0.1", "-p", str(port)])
+        with _services_of(home):
+            console.print(f"Dagster UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+            command = [sys.executable, "-m", "dagster", "dev", "-m", "royalty_assets.definitions"]
+            _serve([*command, "-h", "127.0.0.1", "-p", str(port)])
+
+
+@contextmanager
+def _services_of(home: Path) -> Iterator[None]:
+    """The simulated services beside a demo's project; nothing beside any other."""
+    if DEMO_MARK not in (home / "feeds.yaml").read_text(encoding="utf-8"):
+        yield
+        return
+    with simulated_services(read_scenario(home)) as url:
+        os.environ[SIMULATOR_URL_VARIABLE] = url
+        yield
 
 
 def _serve(command: list[str]) -> None:
     """Run a server until it ends, or this process is asked to; then end it too."""
-    with subprocess.Popen(command) as server:  # noqa: S603 - our own words
+    # Dagster warns of its own previews at each start of each of its processes.
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    with subprocess.Popen(command, env=quiet) as server:  # noqa: S603 - our own words
         signal.signal(signal.SIGTERM, lambda *_: server.send_signal(signal.SIGINT))
         # Ctrl-C reaches the server as well; it is given the time to end in order.
         while server.poll() is None:

@@ -34,6 +34,7 @@ class StageProgress:
 
     def __init__(self, console: Console, plans: Sequence[StagePlan]) -> None:
         self._console = console
+        self._has_bars = console.is_terminal
         self._bars = Progress(
             TextColumn("{task.fields[name]:<12} {task.description:<10}"),
             BarColumn(bar_width=32),
@@ -41,7 +42,7 @@ class StageProgress:
             TimeElapsedColumn(),
             TextColumn("[yellow]{task.fields[note]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=not self._has_bars,
         )
         self._tasks: dict[tuple[str, Stage], TaskID] = {}
         for plan in plans:
@@ -65,7 +66,7 @@ class StageProgress:
             state = "red"
         elif outcome.changed:
             state = "committed"
-        if not self._console.is_terminal:
+        if not self._has_bars:
             self._console.print(
                 f"{name} {stage} {outcome.partition_key} {state}", highlight=False, soft_wrap=True
             )
@@ -104,7 +105,7 @@ _FUNNEL_ROWS: tuple[tuple[str, Callable[[FeedFunnel], int]], ...] = (
     ("    by similar names", lambda feed: feed.lines_by_method["title_artist_similar"]),
     ("    exceptions", lambda feed: feed.lines_by_method["exception"]),
     ("units accepted", lambda feed: feed.units),
-    ("  matched", lambda feed: feed.units - feed.units_in_suspense),
+    ("  matched", lambda feed: feed.units_matched),
     ("  in suspense", lambda feed: feed.units_in_suspense),
 )
 
@@ -166,7 +167,7 @@ def _payee_table(funnel: Funnel) -> Table:
 def _show_problems(console: Console, problems: list[str]) -> None:
     if not problems:
         return
-    console.print(f"\n[yellow]{len(problems)} things need a look:")
+    console.print(f"\n[yellow]To look at ({len(problems)}):")
     for problem in problems[:PROBLEMS_SHOWN_MAX]:
         console.print(f"  • {problem}", markup=False, highlight=False, soft_wrap=True)
     if len(problems) > PROBLEMS_SHOWN_MAX:
@@ -187,6 +188,6 @@ def _show_verdict(console: Console, funnel: Funnel, failed: list[str]) -> None:
             soft_wrap=True,
         )
         return
-    console.print(f"\nNOT accounted for: {len(findings)} findings", style="bold red")
+    console.print(f"\nNOT accounted for: {len(findings)} to look at", style="bold red")
     for finding in findings[:PROBLEMS_SHOWN_MAX]:
         console.print(f"  • {finding}", markup=False, highlight=False, soft_wrap=True)

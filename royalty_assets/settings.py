@@ -65,7 +65,7 @@ def load_project(home: Path) -> Project:
     path = home / CONFIG_NAME
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SettingsError(
             f"{path} does not exist. `royalty-assets init {home}` starts a project there; "
             "`royalty-assets demo` makes one with simulated services."

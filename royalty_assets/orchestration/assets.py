@@ -44,7 +44,7 @@ PAYOUTS_KEY = dg.AssetKey(["payouts"])
 
 # Neighbouring stages take ranges of different sizes, so that a backfill runs them apart and one
 # red partition does not hold its siblings.
-_PARTITIONS_PER_RUN = {Stage.RAW: 24, Stage.VALIDATED: 24, Stage.MATCHED: 12}
+_PARTITIONS_PER_RUN = {Stage.RAW: 24, Stage.VALIDATED: 16, Stage.MATCHED: 12}
 
 StageCall = Callable[[PipelineContext, list[Partition]], Iterable[Outcome]]
 

@@ -26,7 +26,8 @@ from royalty_assets.orchestration.assets import (
     stage_key,
 )
 from royalty_assets.orchestration.session import PipelineSession
-from royalty_assets.pipeline.context import Outcome, StageBlockedError
+from royalty_assets.pipeline.catalog import taken
+from royalty_assets.pipeline.context import CATALOG_PARTITION, Outcome, StageBlockedError
 from royalty_assets.pipeline.ingest import delivered, deliveries, ingest
 from royalty_assets.pipeline.match import matched
 from royalty_assets.pipeline.month import paid_out, posted
@@ -35,6 +36,7 @@ from royalty_assets.pipeline.validate import validated
 
 _LAUNCHED_BY = "royalty_assets/launched_by"
 _COMMAND_LINE = "command-line"
+_INTERRUPTIONS = frozenset({"KeyboardInterrupt", "DagsterExecutionInterruptedError"})
 _EVERYTHING = 1_000_000
 GAP_BRIDGED_MAX = 3
 """Empty partitions between two of an inbox that are run along with them."""
@@ -216,7 +218,11 @@ def run_project(
 
     session.on_outcome = listen
     try:
-        report.failures += _execute(definitions, instance, CATALOG_KEY)
+        catalog = taken(session.context)
+        if catalog is not None and instance.get_latest_materialization_event(CATALOG_KEY):
+            listen("catalog", Stage.CATALOG, Outcome(CATALOG_PARTITION, catalog, changed=False))
+        else:
+            report.failures += _execute(definitions, instance, CATALOG_KEY)
         for feed in session.project.feeds:
             report.waiting += _take_early(session, feed)
         for plan in plans:
@@ -234,6 +240,8 @@ def run_project(
 def _take_early(session: PipelineSession, feed: Feed) -> list[str]:
     """Take what an inbox holds for periods that have not ended, lest it be tidied away.
 
+    Files that cannot be read are told on the way, also where there is nothing else to take.
+
     Dagster has no partition for them yet; the registry has, and the run that comes after the
     period's end finds it there.
     """
@@ -250,7 +258,7 @@ def _take_early(session: PipelineSession, feed: Feed) -> list[str]:
     return [
         outcome.problem
         or f"{feed.name}: lines for {outcome.partition_key} are taken, and wait until it has ended"
-        for outcome in (asyncio.run(take()) if early else [])
+        for outcome in asyncio.run(take())
     ]
 
 
@@ -316,11 +324,13 @@ def _execute(
         for event in result.filter_events(lambda event: event.is_step_failure)
     ]
     roots = [error.cause or error for error in errors if error is not None]
+    if any(root.cls_name in _INTERRUPTIONS for root in roots):
+        raise KeyboardInterrupt
     # What an asset fails with on purpose has been told as an outcome already.
     return [
         f"{key.to_user_string()}: {root.message.strip()}"
         for root in roots
-        if root.cls_name != dg.Failure.__name__
+        if root.cls_name not in {"Failure", "DagsterAssetCheckFailedError"}
     ]
 
 

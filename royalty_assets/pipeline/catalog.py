@@ -23,6 +23,7 @@ from royalty_assets.pipeline.context import (
     StageBlockedError,
     commit_batch,
     next_revision,
+    standing,
 )
 from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError, readable
 from royalty_assets.sources.templates import templates_sha256
@@ -33,32 +34,44 @@ _TABLES = ("recordings", "shares", "rights")
 _SNAPSHOT_LABEL = "snapshot"
 
 
+def taken(context: PipelineContext) -> Commit | None:
+    """The catalog's commit in force, if its folder holds nothing else than before."""
+    input_sha256 = _input_sha256(context, _file_hashes(context))
+    return standing(context, CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION, input_sha256)
+
+
+def _file_hashes(context: PipelineContext) -> dict[Path, str]:
+    folder = context.home / context.project.catalog.folder
+    files = sorted(
+        path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.is_file() and not path.name.startswith(".") and path.name != "README.md"
+    )
+    return {path: file_sha256(path)[0] for path in files}
+
+
+def _input_sha256(context: PipelineContext, hashes: dict[Path, str]) -> str:
+    return combined_sha256(
+        [
+            context.project.catalog.missing_shares,
+            *(templates_sha256(context.templates, table) for table in _TABLES),
+            *(f"{readable(path.name)}:{sha256}" for path, sha256 in hashes.items()),
+        ]
+    )
+
+
 def take_catalog(context: PipelineContext) -> Outcome:
     """Read the catalog folder and commit a snapshot, unless it is the one in force.
 
     Raises:
         StageBlockedError: if the folder holds no recordings.
     """
-    registry = context.registry
+    if (commit := taken(context)) is not None:
+        return Outcome(CATALOG_PARTITION, commit, changed=False)
     config = context.project.catalog
     folder = context.home / config.folder
-    files = sorted(
-        path
-        for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.is_file() and not path.name.startswith(".") and path.name != "README.md"
-    )
-    hashes = {path: file_sha256(path)[0] for path in files}
-    input_sha256 = combined_sha256(
-        [
-            config.missing_shares,
-            *(templates_sha256(context.templates, table) for table in _TABLES),
-            *(f"{readable(path.name)}:{sha256}" for path, sha256 in hashes.items()),
-        ]
-    )
-    current = registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
-    if current is not None and current.input_sha256 == input_sha256:
-        return Outcome(CATALOG_PARTITION, current, changed=False)
-
+    hashes = _file_hashes(context)
+    input_sha256 = _input_sha256(context, hashes)
     letters: list[DeadLetter] = []
     rows: dict[str, list[CatalogRow]] = {name: [] for name in _TABLES}
     for path, sha256 in hashes.items():
@@ -73,7 +86,10 @@ def take_catalog(context: PipelineContext) -> Outcome:
     by_name = {readable(path.name): sha256 for path, sha256 in hashes.items()}
     letters += [_letter(problem, by_name) for problem in problems]
     mentioned = {str(row.fields.get("recording_id", "")) for row in rows["shares"]}
-    catalog, simulated = _with_missing_shares(config.missing_shares, catalog, mentioned)
+    # Splits are not made up while a file that may hold the true ones could not be read.
+    is_whole = not any(letter.rule.startswith("file:") for letter in letters)
+    policy = config.missing_shares if is_whole else "held"
+    catalog, simulated = _with_missing_shares(policy, catalog, mentioned)
     return _commit(context, catalog, input_sha256, letters, simulated)
 
 

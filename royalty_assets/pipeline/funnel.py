@@ -13,7 +13,12 @@ from royalty_assets.domain.batches import Commit, Stage
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import BALANCE_SCHEMA
 from royalty_assets.domain.windows import Partition
-from royalty_assets.pipeline.context import CATALOG_FEED, LEDGER_FEED, PipelineContext
+from royalty_assets.pipeline.context import (
+    CATALOG_FEED,
+    CATALOG_PARTITION,
+    LEDGER_FEED,
+    PipelineContext,
+)
 from royalty_assets.pipeline.ingest import INBOX_PARTITION
 from royalty_assets.pipeline.match import METHODS
 from royalty_assets.pipeline.month import committed_months, expected_partition_keys, month_frames
@@ -31,6 +36,7 @@ class FeedFunnel:
     duplicates: int = 0
     accepted: int = 0
     units: int = 0
+    units_matched: int = 0
     units_in_suspense: int = 0
     lines_by_method: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METHODS, 0))
 
@@ -108,7 +114,24 @@ def _notices(context: PipelineContext) -> list[str]:
         f"{letter['reason']}"
         for letter in letters
     ]
-    return quarantined + replaced + rows
+    refused = [
+        f"{feed.name}: {number:,} rows were refused; `royalty-assets dead-letters` tells each"
+        for feed in context.project.feeds
+        if (number := _feed_funnel(context, feed.name).rejected)
+    ]
+    return [*quarantined, *replaced, *refused, *_made_up(context), *rows]
+
+
+def _made_up(context: PipelineContext) -> list[str]:
+    """A word on simulated splits: whoever pays by them must know."""
+    commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
+    number = 0 if commit is None else commit.counts["recordings_with_simulated_shares"]
+    if not number:
+        return []
+    return [
+        f"catalog: the splits of {number:,} recordings are made up (missing_shares: simulated in "
+        "feeds.yaml); pay nobody by them"
+    ]
 
 
 def _place(source: str, row_number: int) -> str:
@@ -127,6 +150,8 @@ def _feed_funnel(context: PipelineContext, feed: str) -> FeedFunnel:
     for commit in context.registry.commits(Stage.MATCHED, feed):
         funnel.units_in_suspense += commit.counts["units_exception"]
         for method in METHODS:
+            if method != "exception":
+                funnel.units_matched += commit.counts[f"units_{method}"]
             funnel.lines_by_method[method] += commit.counts[f"lines_{method}"]
     return funnel
 

@@ -151,6 +151,10 @@ def test_a_project_of_ones_own_goes_from_files_to_payouts(tmp_path):
         assert re.search(rf"{words} +│ +{figure} │", output)
     assert re.search(r"received +│ 2,000.00 │", output)
     assert "accounted for: all 4 rows, all 50 units, all money in EUR" in output
+    paid = run("payouts", home, "--month", "2021-01").stdout.splitlines()
+    assert paid[0].startswith("month,rights_holder_id,")
+    assert all(line.startswith("2021-01,sim-") for line in paid[1:])
+    assert "are made up" in output
     letters = run("dead-letters", home).stdout
     assert "file:template_unknown" in letters
 
