@@ -191,11 +191,7 @@ def ledger_hash_command(home: Home = Path("data"), month: Month = None) -> None:
 
     with _told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
-        months = committed_months(session.context)
-        if month is not None:
-            months = [each for each in months if each.key == _month(month).key]
-        if not months:
-            raise SettingsError("no ledger is committed for that; run the project first")
+        months = _chosen(committed_months(session.context), month)
         typer.echo(ledger_hash(session.context, months))
         session.close()
 
@@ -211,17 +207,21 @@ def payouts(home: Home = Path("data"), month: Month = None) -> None:
 
     with _told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
-        months = committed_months(session.context)
-        if month is not None:
-            months = [each for each in months if each.key == _month(month).key]
-        if not months:
-            raise SettingsError("nothing is paid out for that; run the project first")
+        months = _chosen(committed_months(session.context), month)
         for number, each in enumerate(months):
             frame = month_frames(session.context, each)[1]
             period = pl.lit(f"{each.window.start:%Y-%m}").alias("month")
             text = frame.select(period, pl.all()).write_csv(include_header=number == 0)
             typer.echo(text, nl=False)
         session.close()
+
+
+def _chosen(months: list[Partition], month: str | None) -> list[Partition]:
+    if month is not None:
+        months = [each for each in months if each.key == _month(month).key]
+    if not months:
+        raise SettingsError("no ledger is committed for that; run the project first")
+    return months
 
 
 def _month(text: str) -> Partition:
