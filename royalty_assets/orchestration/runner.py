@@ -100,11 +100,6 @@ class RunReport:
             if outcome.commit is None
         ]
 
-    @property
-    def changed(self) -> int:
-        """How many partitions have a new revision."""
-        return sum(outcome.changed for _, _, outcome in self.outcomes)
-
 
 def prepare_dagster_home(folder: Path) -> None:
     """Make a folder that Dagster can keep its records in, with our settings for it."""
