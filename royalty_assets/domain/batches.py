@@ -102,6 +102,7 @@ class Commit:
         batch_ids: the batches that it consists of, in window order.
         counts: what became of rows and units (see each stage).
         checks: check name → what breaks it; the gate is green when nothing breaks any.
+        warnings: check name → what breaks it, where configuration lets that pass.
     """
 
     feed: str
@@ -112,6 +113,7 @@ class Commit:
     batch_ids: tuple[str, ...]
     counts: Mapping[str, int]
     checks: Mapping[str, list[str]]
+    warnings: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def is_green(self) -> bool:

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from royalty_assets.domain.calendar import DeliveryCalendar
 from royalty_assets.domain.usage import Amount, Currency, RecordKind
 from royalty_assets.domain.windows import Cadence, Partition, partitions_between
 
@@ -78,6 +79,17 @@ class InboxSource(_Configured):
     folder: str
 
 
+Severity = Literal["block", "warn", "off"]
+
+REPORT_CHECKS: dict[str, Severity] = {
+    "report_totals_agree": "block",
+    "report_cross_sums_agree": "warn",
+    "report_name_agrees": "warn",
+    "remittance_agrees": "off",
+}
+"""The checks whose severity a feed can set, with the default."""
+
+
 class FixedPool(_Configured):
     """An amount that the feed's usage shares each month, as agreed beforehand."""
 
@@ -86,7 +98,15 @@ class FixedPool(_Configured):
 
 
 class Feed(_Configured):
-    """One DSP's telemetry or report series."""
+    """One DSP's telemetry or report series.
+
+    Attributes:
+        pools_in_reports: whether the reports bring their own pools, as DSR summaries do.
+        checks: check → ``block``, ``warn`` or ``off``, for those of ``REPORT_CHECKS``.
+        remittance_tolerance: difference between report and cash that is let pass (bank charges).
+        calendar: what is due when.
+        rejected_fraction_max: rejected rows beyond which a partition is red.
+    """
 
     name: FeedName
     description: str = ""
@@ -98,6 +118,10 @@ class Feed(_Configured):
     source: Annotated[HttpSource | InboxSource, Field(discriminator="dialect")]
     pool_source: Annotated[HttpSource | InboxSource, Field(discriminator="dialect")] | None = None
     pool: FixedPool | None = None
+    pools_in_reports: bool = False
+    checks: dict[str, Severity] = {}
+    remittance_tolerance: Amount = Decimal(0)
+    calendar: DeliveryCalendar | None = None
     window_minutes: Annotated[int, Field(ge=1, le=60)] = 5
     rejected_fraction_max: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.25")
 
@@ -107,6 +131,11 @@ class Feed(_Configured):
             raise ValueError("end must be after start")
         if self.records is RecordKind.POOLS:
             raise ValueError("pools are a part of a feed: give it pool_source or pool")
+        if self.pools_in_reports and self.records is not RecordKind.REPORT_LINES:
+            raise ValueError("pools_in_reports is for reports; telemetry brings no pools")
+        if unknown := sorted(set(self.checks) - set(REPORT_CHECKS)):
+            known = ", ".join(REPORT_CHECKS)
+            raise ValueError(f"no such check: {', '.join(unknown)}; to be set are {known}")
         if self.pool is not None and self.pool_source is not None:
             raise ValueError("give either pool or pool_source, not both")
         return self
@@ -114,7 +143,11 @@ class Feed(_Configured):
     @property
     def has_pool(self) -> bool:
         """Whether usage of this feed shares money that comes apart from it."""
-        return self.pool is not None or self.pool_source is not None
+        return self.pool is not None or self.pool_source is not None or self.pools_in_reports
+
+    def severity(self, check: str) -> Severity:
+        """What a finding of a check does: block what comes after, warn, or nothing."""
+        return self.checks.get(check, REPORT_CHECKS.get(check, "block"))
 
     @property
     def window_length(self) -> timedelta:

@@ -18,6 +18,7 @@ import pycountry
 
 AMOUNT_DECIMALS = 18
 ATOMS_PER_UNIT = 10**AMOUNT_DECIMALS
+_DIGITS_MAX = 4000  # more than any amount has zeros behind its point; Python's int stops at 4,300
 
 # Narrower than Decimal's own grammar, which takes NaN, underscores and digits of any script.
 _PLAIN_AMOUNT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
@@ -32,14 +33,20 @@ _MINOR_UNIT_DECIMALS = {
 }
 
 
+# Those that DDEX's CurrencyCode still lists.
+_WITHDRAWN = frozenset(
+    "ANG BGN BYR CUC CYP EEK HRK LTL LVL MRO MTL ROL SIT SKK SLL STD VEF ZWL".split()
+)
+
+
 class AmountError(ValueError):
     """An amount that cannot be held exactly, or is not an amount at all."""
 
 
 @cache
 def currency_codes() -> frozenset[str]:
-    """The ISO 4217 codes in force."""
-    known = frozenset(currency.alpha_3 for currency in pycountry.currencies)
+    """The ISO 4217 codes in force, and withdrawn ones that reports of late sales still name."""
+    known = frozenset(currency.alpha_3 for currency in pycountry.currencies) | _WITHDRAWN
     return known - {"XXX", "XTS"}  # no currency, and one for tests: nothing can be paid in them
 
 
@@ -70,13 +77,15 @@ def to_atoms(amount: Decimal) -> int:
     sign, digits, exponent = amount.as_tuple()
     if not isinstance(exponent, int):
         raise AmountError(f"not a finite amount: {amount}")
-    coefficient = int("".join(map(str, digits)) or "0")
-    if coefficient == 0:
+    if not any(digits):
         return 0
     shift = exponent + AMOUNT_DECIMALS
     # The bound comes before the power: 1E+999999999 is nine characters in a hostile file.
     if len(digits) + shift > 38:
-        raise AmountError(f"more than 20 digits before the point: {amount}")
+        raise AmountError(f"more than 20 digits before the point: {str(amount)[:60]}")
+    if len(digits) > _DIGITS_MAX:
+        raise AmountError(f"more than {AMOUNT_DECIMALS} decimals: {str(amount)[:60]}")
+    coefficient = int("".join(map(str, digits)))
     if shift >= 0:
         magnitude = coefficient * 10**shift
     else:

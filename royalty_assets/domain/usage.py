@@ -34,7 +34,7 @@ from royalty_assets.domain.money import (
     to_atoms,
 )
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE
-from royalty_assets.domain.territories import WORLDWIDE, territory_codes
+from royalty_assets.domain.territories import WORLDWIDE, territory_of
 
 ALL_TIERS = "all"
 AMOUNT_UNITS_MAX = 10**12
@@ -76,14 +76,17 @@ def _start_of_day(value: Any) -> datetime:
 
 
 def _known_territory(text: str) -> str:
-    code = text.upper()
-    if code not in territory_codes():
+    code = territory_of(text)
+    if code is None:
         raise PydanticCustomError("territory_unknown", "No such territory")
     return code
 
 
-def _known_territory_or_world(text: str) -> str:
-    return WORLDWIDE if text.casefold() == WORLDWIDE.casefold() else _known_territory(text)
+def _known_country(text: str) -> str:
+    code = _known_territory(text)
+    if code == WORLDWIDE:
+        raise PydanticCustomError("territory_unknown", "A play happens in one territory")
+    return code
 
 
 def _known_currency(text: str) -> str:
@@ -92,7 +95,7 @@ def _known_currency(text: str) -> str:
     return text
 
 
-def _exact_amount(value: Any) -> Decimal:
+def exact_amount(value: Any) -> Decimal:
     """Money arrives as text or Decimal, never as a float: its digits are already gone."""
     if isinstance(value, Decimal):
         amount = value
@@ -112,37 +115,107 @@ def _exact_amount(value: Any) -> Decimal:
     return amount
 
 
-def _isrc_as_understood(text: str) -> str:
+def isrc_as_understood(text: str) -> str:
     """The normal form where there is one; else as sent, for a person to look at."""
     return normalise_isrc(text) or text
 
 
-_NO_NUL = r"^[^\x00]*$"  # no database takes a NUL in a text
+NO_NUL = r"^[^\x00]*$"  # no database takes a NUL in a text
 Text = Annotated[
-    StrictStr, StringConstraints(strip_whitespace=True, max_length=1000, pattern=_NO_NUL)
+    StrictStr, StringConstraints(strip_whitespace=True, max_length=1000, pattern=NO_NUL)
 ]
 Identifier = Annotated[
     StrictStr,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=128, pattern=_NO_NUL),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=128, pattern=NO_NUL),
 ]
 Isrc = Annotated[
     StrictStr,
-    StringConstraints(strip_whitespace=True, max_length=64, pattern=_NO_NUL),
-    AfterValidator(_isrc_as_understood),
+    StringConstraints(strip_whitespace=True, max_length=64, pattern=NO_NUL),
+    AfterValidator(isrc_as_understood),
 ]
 Territory = Annotated[
     StrictStr, StringConstraints(strip_whitespace=True), AfterValidator(_known_territory)
 ]
-PoolTerritory = Annotated[
-    StrictStr, StringConstraints(strip_whitespace=True), AfterValidator(_known_territory_or_world)
+Country = Annotated[
+    StrictStr, StringConstraints(strip_whitespace=True), AfterValidator(_known_country)
 ]
 Currency = Annotated[StrictStr, AfterValidator(_known_currency)]
-Amount = Annotated[Decimal, BeforeValidator(_exact_amount)]
+Amount = Annotated[Decimal, BeforeValidator(exact_amount)]
 Tier = Annotated[StrictStr, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Instant = Annotated[AwareDatetime, BeforeValidator(_require_text), AfterValidator(_to_utc)]
 Day = Annotated[datetime, BeforeValidator(_start_of_day)]
-UseType = Literal["OnDemandStream", "NonInteractiveStream", "Stream", "PermanentDownload"]
-"""From DDEX's UseType list; the part of it that the dialects here report."""
+Units = Annotated[StrictInt, Field(ge=-UNITS_MAX, le=UNITS_MAX)]
+UseType = Literal[
+    "AsPerContract",
+    "Broadcast",
+    "Cable",
+    "ConditionalDownload",
+    "ContentInfluencedStream",
+    "Display",
+    "Download",
+    "Dub",
+    "DubForAdvertisement",
+    "DubForLivePerformance",
+    "DubForMovies",
+    "DubForMusicOnHold",
+    "DubForPublicPerformance",
+    "DubForRadio",
+    "DubForTV",
+    "ExtractForInternet",
+    "KioskDownload",
+    "Narrowcast",
+    "NonInteractiveStream",
+    "OnDemandStream",
+    "Perform",
+    "PerformAsMusicOnHold",
+    "PerformInLivePerformance",
+    "PerformInPublic",
+    "PermanentDownload",
+    "Playback",
+    "PlayInPublic",
+    "Podcast",
+    "Print",
+    "PrivateCopy",
+    "PurchaseAsPhysicalProduct",
+    "Rent",
+    "Simulcast",
+    "Stream",
+    "TetheredDownload",
+    "TimeInfluencedStream",
+    "Unknown",
+    "Use",
+    "UseAsAlertTone",
+    "UseAsDevice",
+    "UseAsKaraoke",
+    "UseAsRingbackTone",
+    "UseAsRingbackTune",
+    "UseAsRingtone",
+    "UseAsRingtune",
+    "UseAsScreensaver",
+    "UseAsVoiceMail",
+    "UseAsWallpaper",
+    "UseForIdentification",
+    "UseInMobilePhoneMessaging",
+    "UseInPhoneListening",
+    "UserDefined",
+    "UserMakeAvailableLabelProvided",
+    "UserMakeAvailableUserProvided",
+    "Webcast",
+]
+"""DDEX's UseType list (allowed value sets of DSR)."""
+CommercialModel = Literal[
+    "AdvertisementSupportedModel",
+    "AsPerContract",
+    "DeviceFeeModel",
+    "FreeOfChargeModel",
+    "PayAsYouGoModel",
+    "PerformanceRoyaltiesModel",
+    "RightsClaimModel",
+    "SubscriptionModel",
+    "Unknown",
+    "UserDefined",
+]
+"""DDEX's CommercialModelType list."""
 
 
 class _Record(BaseModel):
@@ -159,10 +232,11 @@ class PlayEvent(_Record):
     event_id: Identifier
     used_at: Annotated[Instant, Field(validation_alias="played_at")]
     user_id: Identifier
+    isrc_as_sent: Annotated[Text, Field(validation_alias="isrc")] = ""
     isrc: Isrc = ""
     title: Text = ""
     artist: Text = ""
-    territory: Territory
+    territory: Country
     tier: Tier
     played_ms: Annotated[StrictInt, Field(ge=0, le=86_400_000)]
 
@@ -174,23 +248,39 @@ class PlayEvent(_Record):
 
 
 class ReportLine(_Record):
-    """One line of a sales or usage report. Without an amount it shares its feed's pool."""
+    """One line of a sales or usage report. Without an amount it shares its feed's pool.
+
+    ``reported_at`` is when the sender accounts for the use, where it says so: it decides the
+    accounting period, since sales are told up to years late. ``units`` are net of ``returns``.
+    """
 
     used_at: Annotated[Day, Field(validation_alias="used_on")]
+    reported_at: Annotated[Day | None, Field(validation_alias="reported_on")] = None
+    isrc_as_sent: Annotated[Text, Field(validation_alias="isrc")] = ""
     isrc: Isrc = ""
+    upc: Text = ""
+    grid: Text = ""
+    iswc: Text = ""
+    dsp_recording_id: Text = ""
     title: Text = ""
     artist: Text = ""
+    release_title: Text = ""
+    label: Text = ""
+    store: Text = ""
     territory: Territory
     tier: Tier = ALL_TIERS
     use_type: UseType = "Stream"
-    units: Annotated[StrictInt, Field(ge=-UNITS_MAX, le=UNITS_MAX)]
+    commercial_model: CommercialModel = "Unknown"
+    units: Units
+    returns: Units = 0
     amount: Amount | None = None
     currency: Currency | None = None
+    transaction_id: Text = ""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if not self.isrc and not self.title:
-            raise PydanticCustomError("unidentified", "Neither an ISRC nor a title is given")
+        if not (self.isrc or self.title or self.upc):
+            raise PydanticCustomError("unidentified", "No ISRC, no UPC and no title is given")
         if (self.amount is None) != (self.currency is None):
             raise PydanticCustomError("money_incomplete", "An amount needs a currency, and back")
         return self
@@ -200,7 +290,7 @@ class PoolLine(_Record):
     """Money that the usage of a feed shares in a month, by territory and tier."""
 
     used_at: Annotated[Day, Field(validation_alias="used_on")]
-    territory: PoolTerritory = WORLDWIDE
+    territory: Territory = WORLDWIDE
     tier: Tier = ALL_TIERS
     amount: Amount
     currency: Currency
@@ -217,27 +307,47 @@ RECORD_MODELS: dict[RecordKind, type[Record]] = {
 INSTANT_DTYPE = pl.Datetime("us", "UTC")
 
 USAGE_LINE_SCHEMA: dict[str, pl.DataType] = {
+    "feed": pl.String(),
     "event_id": pl.String(),
     "used_at": INSTANT_DTYPE,
+    "reported_at": INSTANT_DTYPE,
     "user_id": pl.String(),
     "isrc": pl.String(),
+    "isrc_as_sent": pl.String(),
+    "upc": pl.String(),
+    "upc_as_sent": pl.String(),
+    "grid": pl.String(),
+    "iswc": pl.String(),
+    "dsp_recording_id": pl.String(),
     "title": pl.String(),
     "artist": pl.String(),
+    "release_title": pl.String(),
+    "label": pl.String(),
+    "store": pl.String(),
     "territory": pl.String(),
     "tier": pl.String(),
     "use_type": pl.String(),
+    "commercial_model": pl.String(),
     "units": pl.Int64(),
+    "returns": pl.Int64(),
     "played_ms": pl.Int64(),
     "currency": pl.String(),
     "amount": AMOUNT_DTYPE,
+    "transaction_id": pl.String(),
+    "corrects": pl.String(),
+    "notes": pl.String(),
     "source_sha256": pl.String(),
     "row_number": pl.Int64(),
 }
 """The canonical usage line, after DSR Part 9: what a play and a report line both become.
 
-``isrc``, ``title`` and ``artist`` are empty where not sent; ``user_id`` and ``played_ms`` are
-null for report lines; ``currency`` and ``amount`` are null where the line shares a pool.
-``source_sha256`` and ``row_number`` name the bytes that it was read from.
+Texts are empty where nothing was sent, except those that only one kind of record has, which are
+null in the other: ``event_id``, ``user_id`` and ``played_ms`` in report lines. ``reported_at`` is
+null where the accounting period follows from ``used_at``; ``currency`` and ``amount`` are null
+where the line shares a pool. ``isrc`` and ``upc`` are normal forms (as sent where there is none,
+and empty, respectively), with what was sent beside them. ``notes`` holds what was understood
+rather than read, as ``field:what`` words (see ``notes``). ``source_sha256`` and ``row_number`` name
+the bytes that the line was read from; ``corrects`` those of the line that it takes back.
 """
 
 POOL_SCHEMA: dict[str, pl.DataType] = {

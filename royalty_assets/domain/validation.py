@@ -7,6 +7,7 @@ in comes out as exactly one of accepted, rejected or duplicate (invariants 1 to 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -24,6 +25,26 @@ from royalty_assets.domain.usage import (
 )
 from royalty_assets.domain.windows import Window
 
+UNTOLD: dict[str, int | str | bool] = {
+    "units": 1,
+    "returns": 0,
+    "use_type": "OnDemandStream",
+    "commercial_model": "Unknown",
+    "is_agreed": False,
+    "feed": "",
+    "upc": "",
+    "upc_as_sent": "",
+    "grid": "",
+    "iswc": "",
+    "dsp_recording_id": "",
+    "release_title": "",
+    "label": "",
+    "store": "",
+    "transaction_id": "",
+    "corrects": "",
+    "notes": "",
+}
+"""What a canonical line holds where its kind of record has no such field; else it is null."""
 CONTENT_KEPT_MAX = 2000
 """Characters of a rejected record that are kept beside its reason; the bytes stay in raw."""
 
@@ -45,7 +66,10 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why one record was not accepted: which row, which rule, which value."""
+    """Why one record was not accepted: which row, which rule, which value.
+
+    ``belongs_on`` is the day that decides its partition, where one could be read.
+    """
 
     source_sha256: str
     row_number: int
@@ -53,6 +77,7 @@ class Rejection:
     value: str
     reason: str
     content: str
+    belongs_on: date | None = None
 
 
 @dataclass(slots=True)
@@ -65,9 +90,9 @@ class ValidatedRows:
 
 
 def validate_rows(
-    kind: RecordKind, rows: Iterable[SourceRow | Rejection], partition: Window
+    kind: RecordKind, rows: Iterable[SourceRow | Rejection], partition: Window | None = None
 ) -> ValidatedRows:
-    """Put each row to its model; an accepted one must also lie in the partition's time.
+    """Put each row to its model; an accepted one must also lie in the partition's time, if given.
 
     What its reader has already rejected passes through.
 
@@ -75,7 +100,6 @@ def validate_rows(
     for its own deliveries, and silently counting it here would count it twice.
     """
     validator = RECORD_MODELS[kind].__pydantic_validator__
-    start, end = partition.start, partition.end
     result = ValidatedRows()
     for row in rows:
         if isinstance(row, Rejection):
@@ -91,7 +115,7 @@ def validate_rows(
         except ValidationError as error:
             result.rejections.append(_rejection(row, error))
             continue
-        if not start <= record.used_at < end:
+        if partition is not None and record.used_at not in partition:
             result.rejections.append(_outside_partition(row, record, partition))
             continue
         result.accepted.append(record)
@@ -112,7 +136,17 @@ def reject(row: SourceRow, rule: str, value: str, reason: str) -> Rejection:
         _storable(value[:200]),
         _storable(reason[:500]),
         _storable(text[:CONTENT_KEPT_MAX]),
+        belongs_on(row),
     )
+
+
+def belongs_on(row: SourceRow) -> date | None:
+    """The day that decides a row's partition: of accounting, else of use; None if unreadable."""
+    if isinstance(row.content, dict):
+        for name in ("reported_on", "used_on"):
+            if isinstance(day := row.content.get(name), date):
+                return day
+    return None
 
 
 def _storable(text: str) -> str:
@@ -157,11 +191,6 @@ def _frame(rows: ValidatedRows, schema: dict[str, pl.DataType]) -> pl.DataFrame:
     # Column by column over the models' own dicts: attribute access is several times slower, and
     # this runs once for every record there is.
     fields = [record.__dict__ for record in rows.accepted]
-    constants: dict[str, int | str | bool] = {
-        "units": 1,
-        "use_type": "OnDemandStream",
-        "is_agreed": False,
-    }
     columns: dict[str, list[Any] | pl.Series] = {}
     for name, dtype in schema.items():
         if name == "source_sha256":
@@ -173,10 +202,8 @@ def _frame(rows: ValidatedRows, schema: dict[str, pl.DataType]) -> pl.DataFrame:
         elif name in fields[0]:
             values = [record[name] for record in fields]
             columns[name] = _amounts(values) if name == "amount" else values
-        elif name == "event_id":
-            columns[name] = [f"{sha256}:{row_number}" for sha256, row_number in rows.origins]
         else:
-            columns[name] = pl.repeat(constants.get(name), len(fields), dtype=dtype, eager=True)
+            columns[name] = pl.repeat(UNTOLD.get(name), len(fields), dtype=dtype, eager=True)
     return pl.DataFrame(columns, schema=schema)
 
 

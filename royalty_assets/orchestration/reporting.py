@@ -6,7 +6,7 @@ with it. In a run of one partition the ordinary results are yielded, so that ass
 the same run go on.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -61,14 +61,31 @@ def report_outcomes(
         )
     commits = [outcome.commit for outcome in done if outcome.commit is not None]
     for check in checks_of(feed, stage):
-        findings = [
-            f"{commit.partition_key}: {finding}" if is_range else finding
-            for commit in commits
-            for finding in commit.checks.get(check, [])
-        ]
+        findings, severity = _findings(commits, check, name_partitions=is_range)
         yield dg.AssetCheckResult(
-            asset_key=key, check_name=check, passed=not findings, metadata=_told(findings)
+            asset_key=key,
+            check_name=check,
+            passed=not findings,
+            severity=severity,
+            metadata=_told(findings),
         )
+
+
+def _findings(
+    commits: Sequence[Commit], check: str, *, name_partitions: bool
+) -> tuple[list[str], dg.AssetCheckSeverity]:
+    """What breaks a check, and whether that blocks or warns."""
+    told: list[str] = []
+    severity = dg.AssetCheckSeverity.ERROR
+    for commit in commits:
+        blocking = commit.checks.get(check, [])
+        found = blocking or commit.warnings.get(check, [])
+        if found and not blocking:
+            severity = dg.AssetCheckSeverity.WARN
+        told += [f"{commit.partition_key}: {f}" for f in found] if name_partitions else found
+    if any(commit.checks.get(check) for commit in commits):
+        severity = dg.AssetCheckSeverity.ERROR
+    return told, severity
 
 
 def _log_partition(
@@ -84,7 +101,7 @@ def _log_partition(
     context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata))
     target = _newest_materialisation(context.instance, key, partition)
     for check in checks_of(feed, stage):
-        findings = commit.checks.get(check, [])
+        findings, severity = _findings([commit], check, name_partitions=False)
         context.log_event(
             dg.AssetCheckEvaluation(
                 asset_key=key,
@@ -92,6 +109,7 @@ def _log_partition(
                 passed=not findings,
                 partition=partition,
                 blocking=True,
+                severity=severity,
                 metadata=_told(findings),
                 target_materialization_data=target,
             )

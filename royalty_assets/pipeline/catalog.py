@@ -25,8 +25,9 @@ from royalty_assets.pipeline.context import (
     next_revision,
     standing,
 )
-from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError, readable
+from royalty_assets.sources.delimited import DelimitedFile, readable
 from royalty_assets.sources.templates import templates_sha256
+from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 from royalty_assets.storage.lake import file_sha256, put_frame, read_frame
 from royalty_assets.storage.registry import DeadLetter
 
@@ -104,7 +105,7 @@ def _read_file(
     read: list[CatalogRow] = []
     try:
         with path.open("rb") as stream:
-            opened = DelimitedFile(sha256, stream, templates)
+            opened = DelimitedFile(sha256, TextLines(stream), templates, path.name)
             for row in opened.rows():
                 if isinstance(row, Rejection):
                     letters.append(_reader_letter(readable(path.name), row))

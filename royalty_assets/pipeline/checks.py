@@ -23,8 +23,15 @@ STAGE_CHECKS: dict[Stage, dict[str, str]] = {
         "rule and reason. If red: a defect.",
         "every_payload_is_readable": "No payload breaks off or is in an unknown layout. If red: "
         "have the sender deliver the named file again, or add a template for it.",
-        "report_totals_agree": "The lines of each report come to what its footer says. If red: the "
+        "report_totals_agree": "Each report's lines come to what its footer says. If red: the "
         "file is not whole, or its template reads it wrongly.",
+        "report_cross_sums_agree": "A DSR's lines come to what its summaries say. Warns, unless the "
+        "feed's `checks` in feeds.yaml say otherwise: ask the sender.",
+        "report_name_agrees": "A DSR's file name says what its HEAD says. Warns by default.",
+        "every_message_is_sent_once": "No DDEX message came with two contents. If red: ask the "
+        "sender which is right, and take the other out of the inbox.",
+        "every_pool_is_configured": "Reports that bring pools of their own may do so: the feed "
+        "says `pools_in_reports: true`.",
         "rejects_are_within_limits": "Rejected rows are at most the feed's rejected_fraction_max. "
         "If red: the feed has probably changed its schema; `royalty-assets dead-letters` tells.",
     },
@@ -56,9 +63,20 @@ STAGE_CHECKS: dict[Stage, dict[str, str]] = {
 }
 
 
+_OF_REPORTS = frozenset(
+    {
+        "report_totals_agree",
+        "report_cross_sums_agree",
+        "report_name_agrees",
+        "every_message_is_sent_once",
+        "every_pool_is_configured",
+    }
+)
+
+
 def checks_of(feed: Feed | None, stage: Stage) -> dict[str, str]:
-    """The checks of a stage; telemetry has no footers to agree with."""
+    """The checks of a stage; telemetry is no report, and has no totals to agree with."""
     checks = STAGE_CHECKS.get(stage, {})
     if feed is not None and feed.records is RecordKind.PLAY_EVENTS:
-        return {name: text for name, text in checks.items() if name != "report_totals_agree"}
+        return {name: text for name, text in checks.items() if name not in _OF_REPORTS}
     return checks

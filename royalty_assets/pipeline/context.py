@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from royalty_assets.domain.batches import Batch, Commit, Stage
+from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.feeds import Project
 from royalty_assets.domain.matching import Matcher
 from royalty_assets.sources.inbox import Look, LookKey
@@ -25,6 +25,11 @@ DATA_CHECKS = frozenset(
     {
         "every_payload_is_readable",
         "report_totals_agree",
+        "report_cross_sums_agree",
+        "report_name_agrees",
+        "every_message_is_sent_once",
+        "every_pool_is_configured",
+        "remittance_agrees",
         "rejects_are_within_limits",
         "every_pool_line_is_accepted",
         "every_expected_partition_is_in",
@@ -60,6 +65,7 @@ class PipelineContext:
     now: Callable[[], datetime] = _utc_now
     inbox_looks: dict[LookKey, Look] = field(default_factory=dict)
     _matchers: dict[str, Matcher] = field(default_factory=dict)
+    _templates_version: tuple[Sequence[Template], str] = ((), "")
     _cut_reports: dict[str, Any] = field(default_factory=dict)
 
     def spool(self) -> Path:
@@ -67,6 +73,15 @@ class PipelineContext:
         folder = self.home / "spool"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @property
+    def templates_version(self) -> str:
+        """A digest of all templates: others may read the same bytes otherwise."""
+        known, version = self._templates_version
+        if known is not self.templates:
+            version = combined_sha256(t.model_dump_json() for t in self.templates)
+            self._templates_version = (self.templates, version)
+        return version
 
     def matcher(self, version: str, build: Callable[[], Matcher]) -> Matcher:
         """The matcher of a catalog version; one is kept, since an index is large."""

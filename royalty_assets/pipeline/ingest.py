@@ -24,7 +24,7 @@ from royalty_assets.pipeline.payload_store import (
 )
 from royalty_assets.sources.dialects import CursorSource, FileSource, open_http_source
 from royalty_assets.sources.inbox import InboxSource as InboxReader
-from royalty_assets.sources.inbox import PartitionOfRow
+from royalty_assets.sources.inbox import PartitionOfDay
 from royalty_assets.sources.payloads import Delivery, Payload, Source, SourceError
 from royalty_assets.storage.lake import LakeError
 from royalty_assets.storage.registry import (
@@ -54,8 +54,9 @@ def open_source(
     cadence = Cadence.MONTHLY if records is RecordKind.POOLS else feed.cadence
     return InboxReader(
         context.home / source.folder,
-        PartitionOfRow(feed, cadence),
+        PartitionOfDay(feed, cadence),
         [template for template in context.templates if template.records == records],
+        records,
         context.inbox_looks,
     )
 
@@ -171,6 +172,10 @@ async def ingest_partition(
         },
     )
     registry.commit_partition(commit)
+    if stage is Stage.RAW and stored.sha256s:
+        whole = [("events", payloads_sha256, stored.size_bytes)]
+        files = stored.files if feed.records is RecordKind.REPORT_LINES else whole
+        registry.add_deliveries(feed.name, partition.key, files, context.now())
     return Outcome(partition.key, commit)
 
 
@@ -183,6 +188,7 @@ class _Stored:
     size_bytes: int = 0
     repeated: int = 0
     to_replace: set[str] = field(default_factory=set)
+    files: list[tuple[str, str, int]] = field(default_factory=list)
     pending: list[tuple[str, Payload]] = field(default_factory=list)
     pending_bytes: int = 0
 
@@ -261,6 +267,7 @@ def _store(
         return
     stored.sha256s.add(sha256)
     size_bytes = len(payload.body) if payload.path is None else payload.path.stat().st_size
+    stored.files.append((payload.name, sha256, size_bytes))
     stored.size_bytes += size_bytes
     if payload.path is not None:
         stored.objects.append(

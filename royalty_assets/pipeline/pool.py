@@ -4,16 +4,19 @@ The report comes by the same ways as any other, is kept byte for byte, and valid
 does both, since a pool is a handful of lines.
 """
 
+import json
+from io import BufferedReader
+
 import polars as pl
 
 from royalty_assets.domain import invariants
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
-from royalty_assets.domain.feeds import Feed, FixedPool, InboxSource
+from royalty_assets.domain.feeds import Feed, InboxSource
 from royalty_assets.domain.money import to_atoms
 from royalty_assets.domain.money_columns import atoms_to_series
 from royalty_assets.domain.territories import WORLDWIDE
 from royalty_assets.domain.usage import ALL_TIERS, POOL_SCHEMA, RecordKind
-from royalty_assets.domain.validation import pool_lines, validate_rows
+from royalty_assets.domain.validation import SourceRow, pool_lines, validate_rows
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.context import (
     Outcome,
@@ -24,22 +27,24 @@ from royalty_assets.pipeline.context import (
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder, ingest_partition, open_source
-from royalty_assets.pipeline.payload_store import stored_payloads
-from royalty_assets.pipeline.validate import VALIDATOR_VERSION, read_report
-from royalty_assets.sources.delimited import UnreadableFileError
+from royalty_assets.pipeline.payload_store import StoredPayload, stored_payloads
+from royalty_assets.pipeline.validate import VALIDATOR_VERSION
+from royalty_assets.sources.delimited import DelimitedFile
 from royalty_assets.sources.inbox import InboxSource as InboxReader
-from royalty_assets.sources.inbox import PartitionOfRow, rows_of_partition
+from royalty_assets.sources.inbox import PartitionOfDay, rows_of_partition
 from royalty_assets.sources.payloads import SourceError
+from royalty_assets.sources.rows import ChunkReader
 from royalty_assets.sources.templates import templates_sha256
+from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 from royalty_assets.storage.lake import put_frame
 from royalty_assets.storage.registry import DeadLetter, PartitionRevision
 
 
 async def pooled(context: PipelineContext, feed: Feed, month: Partition) -> Commit | None:
-    """The commit in force, if the source has no other pool than before."""
-    if feed.pool is not None:
-        return standing(context, feed.name, Stage.POOL, month.key, _agreed_sha256(feed.pool))
-    assert feed.pool_source is not None
+    """The commit in force, if there is no other pool than before."""
+    if feed.pool_source is None:
+        input_sha256 = _stated_sha256(feed, _told_in_reports(context, feed, month))
+        return standing(context, feed.name, Stage.POOL, month.key, input_sha256)
     try:
         async with open_source(context, feed, feed.pool_source, RecordKind.POOLS) as source:
             version_sha256 = combined_sha256([await source.version(month)])
@@ -52,8 +57,40 @@ async def pooled(context: PipelineContext, feed: Feed, month: Partition) -> Comm
     return standing(context, feed.name, Stage.POOL, month.key, _report_sha256(context, feed, batch))
 
 
-def _agreed_sha256(pool: FixedPool) -> str:
-    return combined_sha256(["agreed", str(to_atoms(pool.amount)), pool.currency])
+def _stated_sha256(feed: Feed, told: list[SourceRow]) -> str:
+    """A digest of what is agreed and what reports tell of pools."""
+    agreed = [] if feed.pool is None else [str(to_atoms(feed.pool.amount)), feed.pool.currency]
+    rows = [
+        f"{row.source_sha256}:{row.row_number}:{json.dumps(row.content, sort_keys=True)}"
+        for row in told
+    ]
+    return combined_sha256(["agreed", *agreed, *rows])
+
+
+def _told_in_reports(context: PipelineContext, feed: Feed, month: Partition) -> list[SourceRow]:
+    """The pools that the month's reports bring, those of a message of several files once.
+
+    A later message of the same sender and scope tells its pools anew: then its figures count.
+    """
+    if not feed.pools_in_reports:
+        return []
+    keys = [partition.key for partition in feed.partitions(month, context.now())]
+    newest: dict[tuple[str, ...], tuple[str, SourceRow]] = {}
+    for report in context.registry.reports(feed.name, keys):
+        for pool in report.pools:
+            content = {name: text for name, text in pool.items() if name != "row_number"}
+            row = SourceRow(report.source_sha256, int(pool["row_number"]), content)
+            message = report.message
+            own = (
+                str(message.get("sender", report.source_sha256)),
+                str(message.get("scope", "")),
+                str(pool.get("summary_record_id", pool["row_number"])),
+                str(pool["territory"]),
+            )
+            created_at = str(message.get("created_at", ""))
+            if own not in newest or newest[own][0] < created_at:
+                newest[own] = (created_at, row)
+    return [row for _, (_, row) in sorted(newest.items())]
 
 
 def _report_sha256(context: PipelineContext, feed: Feed, raw: Batch) -> str:
@@ -63,24 +100,8 @@ def _report_sha256(context: PipelineContext, feed: Feed, raw: Batch) -> str:
 
 async def take_pool(context: PipelineContext, feed: Feed, month: Partition) -> Outcome:
     """Commit the feed's pool of a month, unless it is the one in force."""
-    if feed.pool is not None:
-        lines = pl.DataFrame(
-            {
-                "used_at": [month.window.start],
-                "territory": [WORLDWIDE],
-                "tier": [ALL_TIERS],
-                "currency": [feed.pool.currency],
-                "amount": atoms_to_series("amount", [to_atoms(feed.pool.amount)]),
-                "is_agreed": [True],
-                "source_sha256": ["feeds.yaml"],
-                "row_number": [0],
-            },
-            schema=POOL_SCHEMA,
-        )
-        return _commit(
-            context, feed, month, _agreed_sha256(feed.pool), lines, received=1, findings=[]
-        )
-    assert feed.pool_source is not None
+    if feed.pool_source is None:
+        return _take_stated(context, feed, month)
     try:
         async with open_source(context, feed, feed.pool_source, RecordKind.POOLS) as source:
             if isinstance(source, InboxReader) and source.quarantined:
@@ -97,6 +118,44 @@ async def take_pool(context: PipelineContext, feed: Feed, month: Partition) -> O
     return _validate(context, feed, month, batch)
 
 
+def _take_stated(context: PipelineContext, feed: Feed, month: Partition) -> Outcome:
+    """The pool that configuration and the reports themselves tell."""
+    told = _told_in_reports(context, feed, month)
+    validated = validate_rows(RecordKind.POOLS, told, month.window)
+    lines = pool_lines(validated)
+    if feed.pool is not None:
+        agreed = pl.DataFrame(
+            {
+                "used_at": [month.window.start],
+                "territory": [WORLDWIDE],
+                "tier": [ALL_TIERS],
+                "currency": [feed.pool.currency],
+                "amount": atoms_to_series("amount", [to_atoms(feed.pool.amount)]),
+                "is_agreed": [True],
+                "source_sha256": ["feeds.yaml"],
+                "row_number": [0],
+            },
+            schema=POOL_SCHEMA,
+        )
+        lines = pl.concat([agreed, lines])
+    input_sha256 = _stated_sha256(feed, told)
+    current = standing(context, feed.name, Stage.POOL, month.key, input_sha256)
+    if current is not None:
+        return Outcome(month.key, current, changed=False)
+    revision = next_revision(context, feed.name, Stage.POOL, month.key)
+    context.registry.discard_uncommitted(revision)
+    letters = [
+        DeadLetter(
+            r.source_sha256, r.row_number, "report summary", r.rule, r.value, r.reason, r.content
+        )
+        for r in validated.rejections
+    ]
+    context.registry.add_dead_letters(revision, letters)
+    findings = [f"summary in row {x.row_number}: {x.reason}" for x in letters]
+    received = len(told) + (feed.pool is not None)
+    return _commit(context, feed, month, input_sha256, lines, received, findings)
+
+
 def _validate(context: PipelineContext, feed: Feed, month: Partition, raw: Batch) -> Outcome:
     input_sha256 = _report_sha256(context, feed, raw)
     current = standing(context, feed.name, Stage.POOL, month.key, input_sha256)
@@ -110,10 +169,10 @@ def _validate(context: PipelineContext, feed: Feed, month: Partition, raw: Batch
     for payload in stored_payloads(context.lake, raw.objects):
         letters: list[DeadLetter] = []
         try:
-            opened = read_report(context, payload, RecordKind.POOLS)
+            opened = _open(context, payload)
             if isinstance(feed.pool_source, InboxSource):
                 rows = list(
-                    rows_of_partition(opened, PartitionOfRow(feed, month.cadence), month.key)
+                    rows_of_partition(opened, PartitionOfDay(feed, month.cadence), month.key)
                 )
             else:
                 rows = list(opened.rows())
@@ -137,6 +196,12 @@ def _validate(context: PipelineContext, feed: Feed, month: Partition, raw: Batch
         frames.append(pool_lines(validated))
     lines = pl.concat(frames) if frames else pl.DataFrame(schema=POOL_SCHEMA)
     return _commit(context, feed, month, input_sha256, lines, received, findings)
+
+
+def _open(context: PipelineContext, payload: StoredPayload) -> DelimitedFile:
+    stream = BufferedReader(ChunkReader(payload.chunks))
+    templates = [t for t in context.templates if t.records == "pools"]
+    return DelimitedFile(payload.sha256, TextLines(stream), templates, payload.name)
 
 
 def _commit(

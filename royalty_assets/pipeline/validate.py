@@ -8,19 +8,18 @@ batch of its own. What is refused goes to the dead letters as it is found.
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
 
 from royalty_assets.domain import invariants
-from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
-from royalty_assets.domain.feeds import Feed, InboxSource
+from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, combined_sha256
+from royalty_assets.domain.feeds import REPORT_CHECKS, Feed, InboxSource
+from royalty_assets.domain.notes import with_notes
 from royalty_assets.domain.usage import USAGE_LINE_SCHEMA, RecordKind
 from royalty_assets.domain.validation import (
     Rejection,
-    SourceRow,
     deduplicate,
     usage_lines,
     validate_rows,
@@ -36,24 +35,27 @@ from royalty_assets.pipeline.context import (
 )
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.payload_store import StoredPayload, stored_payloads
-from royalty_assets.sources.delimited import DelimitedFile, Totals, UnreadableFileError
-from royalty_assets.sources.inbox import (
-    PartitionOfRow,
-    rows_by_partition,
-    rows_of_partition,
-)
-from royalty_assets.sources.rows import ChunkReader, event_rows, in_chunks
+from royalty_assets.pipeline.reports import take_reports
+from royalty_assets.sources.rows import event_rows, in_chunks
 from royalty_assets.sources.templates import templates_sha256
+from royalty_assets.sources.text_lines import UnreadableFileError
 from royalty_assets.storage.lake import put_frame, read_frame
 from royalty_assets.storage.registry import DeadLetter, PartitionRevision
 
-VALIDATOR_VERSION = "1"
+VALIDATOR_VERSION = "2"
 """Changes whenever the same bytes may come out as other lines."""
 CHUNK_ROWS = 20_000
 WAITING_ROWS_MAX = 400_000
-CUT_REPORT_BYTES_MAX = 2 << 20
-"""A report of several months is cut once and kept while its months are validated, up to this
-size; a larger one is read again for each of its months, so that memory stays bounded."""
+_ROW_GROUP_ROWS = 1 << 17
+
+
+_REPORT_FINDINGS = (
+    "report_totals_agree",
+    "report_cross_sums_agree",
+    "report_name_agrees",
+    "every_message_is_sent_once",
+    "every_pool_is_configured",
+)
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ def _input_sha256(context: PipelineContext, feed: Feed, raw: Batch) -> str:
     ]
     if feed.records is RecordKind.REPORT_LINES:
         parts.append(templates_sha256(context.templates, feed.records))
+        parts += [f"{name}={feed.severity(name)}" for name in REPORT_CHECKS]
     if isinstance(feed.source, InboxSource):
         parts += [str(feed.start), str(feed.end)]
     return combined_sha256(parts)
@@ -110,14 +113,14 @@ def validate(context: PipelineContext, feed: Feed, partition: Partition) -> Outc
     revision = next_revision(context, feed.name, Stage.VALIDATED, partition.key)
     context.registry.discard_uncommitted(revision)
     tally = _Tally()
-    with tempfile.TemporaryDirectory(dir=context.spool()) as folder:
-        waiting = _WaitingLines(feed, partition, Path(folder))
-        for payload in stored_payloads(context.lake, raw.objects):
-            _take_payload(context, feed, partition, revision, payload, tally, waiting)
-        batches = [
-            _commit_window(context, feed, partition, revision, window, lines, tally, raw.sha256)
-            for window, lines in waiting.windows()
-        ]
+    with tempfile.TemporaryDirectory(dir=context.spool()) as spool:
+        work = _Work(context, feed, partition, revision, raw.sha256, Path(spool), tally)
+        payloads = stored_payloads(context.lake, raw.objects)
+        if feed.records is RecordKind.REPORT_LINES:
+            batches = _validate_reports(work, payloads)
+        else:
+            batches = _validate_events(work, payloads)
+    checks, warnings = _by_severity(feed, _checks(context, feed, revision, batches, tally))
     commit = Commit(
         feed=feed.name,
         stage=Stage.VALIDATED,
@@ -132,79 +135,107 @@ def validate(context: PipelineContext, feed: Feed, partition: Partition) -> Outc
             "duplicates": tally.repeated,
             "units": tally.units,
         },
-        checks=_checks(context, feed, revision, batches, tally),
+        checks=checks,
+        warnings=warnings,
     )
     context.registry.commit_partition(commit)
     return Outcome(partition.key, commit)
 
 
-def _take_payload(
-    context: PipelineContext,
-    feed: Feed,
-    partition: Partition,
-    revision: PartitionRevision,
-    payload: StoredPayload,
-    tally: _Tally,
-    waiting: "_WaitingLines",
-) -> None:
-    totals = None
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One partition under way."""
+
+    context: PipelineContext
+    feed: Feed
+    partition: Partition
+    revision: PartitionRevision
+    raw_sha256: str
+    spool: Path
+    tally: _Tally
+
+
+def _validate_events(work: _Work, payloads: Iterable[StoredPayload]) -> list[Batch]:
+    waiting = _WaitingLines(work.feed, work.partition, work.spool)
+    for payload in payloads:
+        _take_payload(work, payload, waiting)
+    return [_commit_window(work, window, lines) for window, lines in waiting.windows()]
+
+
+def _take_payload(work: _Work, payload: StoredPayload, waiting: "_WaitingLines") -> None:
+    tally = work.tally
     try:
-        rows, totals = _rows(context, feed, partition, payload)
+        rows = event_rows(work.feed.source.dialect, payload.sha256, payload.chunks)
         for chunk in in_chunks(rows, CHUNK_ROWS):
-            result = validate_rows(feed.records, chunk, partition.window)
+            result = validate_rows(work.feed.records, chunk, work.partition.window)
             tally.received += len(chunk)
             tally.rejected += len(result.rejections)
-            _bury(context, revision, payload.name, result.rejections)
-            waiting.add(usage_lines(result))
+            _bury(work.context, work.revision, payload.name, result.rejections)
+            feed_name = pl.lit(work.feed.name).alias("feed")
+            waiting.add(with_notes(usage_lines(result)).with_columns(feed_name))
     except UnreadableFileError as error:
         # It was whole when it was received, so the source itself sent it broken.
-        letter = DeadLetter(payload.sha256, 0, payload.name, error.rule, "", error.reason, "")
-        context.registry.add_dead_letters(revision, [letter])
+        _bury_file(work, payload.name, payload.sha256, error.rule, error.reason)
         tally.received += 1
-        tally.rejected += 1
-        tally.find("every_payload_is_readable", [f"{payload.name}: {error.reason}"])
-    if totals is not None:
-        tally.find(
-            "report_totals_agree", [f"{payload.name}: {told}" for told in totals.differences()]
+
+
+def _bury_file(work: _Work, name: str, sha256: str, rule: str, reason: str) -> None:
+    letter = DeadLetter(sha256, 0, name, rule, "", reason, "")
+    work.context.registry.add_dead_letters(work.revision, [letter])
+    work.tally.rejected += 1
+    work.tally.find("every_payload_is_readable", [f"{name}: {reason}"])
+
+
+def _validate_reports(work: _Work, payloads: Iterator[StoredPayload]) -> list[Batch]:
+    """The lines of all report files as one batch, file after file."""
+    tally = work.tally
+    taken = take_reports(work.context, work.feed, work.partition, payloads, work.spool)
+    for report in taken:
+        # What takes earlier lines back was not received as a row of its own.
+        tally.received += report.received
+        tally.repeated += report.repeated
+        tally.rejected += len(report.rejections)
+        _bury(work.context, work.revision, report.name, report.rejections)
+        if report.problem is not None:
+            _bury_file(work, report.name, report.sha256, *report.problem)
+        for check, findings in report.findings.items():
+            tally.find(check, [f"{report.name}: {told}" for told in findings])
+        if report.pools and report.outcome == "taken" and not work.feed.pools_in_reports:
+            tally.find(
+                "every_pool_is_configured",
+                [
+                    f"{report.name} brings pools of its own; write `pools_in_reports: true` for "
+                    f"{work.feed.name} in feeds.yaml, so that its usage shares them"
+                ],
+            )
+    work.context.registry.add_reports(work.revision, [report.record() for report in taken])
+    frames = [frame for report in taken for frame in report.lazy_frames()]
+    stored = _put_lines(work, frames, sum(r.lines + r.reversals for r in taken))
+    if stored is None:
+        return []
+    units = sum(report.record().counts["units"] for report in taken)
+    tally.accepted += stored.rows
+    tally.units += units
+    return [_commit_lines(work, work.partition.window, stored, units)]
+
+
+def _put_lines(work: _Work, frames: list[pl.LazyFrame], rows: int) -> LakeObject | None:
+    """Store report lines as one object; None if there are none."""
+    if not rows:
+        return None
+    folder = f"{work.feed.name}/{Stage.VALIDATED}/{hive_folder(work.partition)}"
+    named = pl.lit(work.feed.name).alias("feed")
+
+    def write(path: Path) -> None:
+        pl.concat(frames).with_columns(named).sink_parquet(
+            path,
+            compression="zstd",
+            compression_level=1,
+            row_group_size=_ROW_GROUP_ROWS,
+            maintain_order=True,
         )
 
-
-def _rows(
-    context: PipelineContext, feed: Feed, partition: Partition, payload: StoredPayload
-) -> tuple[Iterable[SourceRow | Rejection], Totals | None]:
-    if feed.records is RecordKind.PLAY_EVENTS:
-        return event_rows(feed.source.dialect, payload.sha256, payload.chunks), None
-    if not isinstance(feed.source, InboxSource):
-        opened = read_report(context, payload, feed.records)
-        return opened.rows(), opened.totals
-    partition_of = PartitionOfRow(feed, feed.cadence)
-    if payload.size_bytes > CUT_REPORT_BYTES_MAX:
-        opened = read_report(context, payload, feed.records)
-        return rows_of_partition(opened, partition_of, partition.key), opened.totals
-
-    reading = combined_sha256(
-        [feed.name, str(feed.end), templates_sha256(context.templates, feed.records)]
-    )
-
-    def cut() -> tuple[dict[str, list[SourceRow | Rejection]], Totals]:
-        opened = read_report(context, payload, feed.records)
-        return rows_by_partition(opened, partition_of), opened.totals
-
-    by_partition, totals = context.cut_report(f"{payload.sha256}\t{reading}", cut)
-    return by_partition.get(partition.key, []), totals
-
-
-def read_report(
-    context: PipelineContext, payload: StoredPayload, records: RecordKind
-) -> DelimitedFile:
-    """Open a stored report file by the template that recognises it.
-
-    Raises:
-        UnreadableFileError: if none does.
-    """
-    stream = BufferedReader(ChunkReader(payload.chunks))
-    templates = [t for t in context.templates if t.records == records]
-    return DelimitedFile(payload.sha256, stream, templates)
+    return work.context.lake.put(folder, work.partition.window.label, rows, write)
 
 
 def _bury(
@@ -224,20 +255,12 @@ def _bury(
     )
 
 
-def _commit_window(
-    context: PipelineContext,
-    feed: Feed,
-    partition: Partition,
-    revision: PartitionRevision,
-    window: Window,
-    lines: pl.DataFrame,
-    tally: _Tally,
-    raw_sha256: str,
-) -> Batch:
+def _commit_window(work: _Work, window: Window, lines: pl.DataFrame) -> Batch:
+    context, feed, tally = work.context, work.feed, work.tally
     result = deduplicate(lines)
     conflicting = result.conflicting
     context.registry.add_dead_letters(
-        revision,
+        work.revision,
         (
             DeadLetter(
                 row["source_sha256"],
@@ -256,21 +279,33 @@ def _commit_window(
     tally.rejected += conflicting.height
     tally.repeated += result.repeated
     tally.units += units
-    folder = f"{feed.name}/{Stage.VALIDATED}/{hive_folder(partition)}"
+    folder = f"{feed.name}/{Stage.VALIDATED}/{hive_folder(work.partition)}"
     stored = put_frame(context.lake, folder, window.label, result.lines)
+    return _commit_lines(work, window, stored, units)
 
+
+def _commit_lines(work: _Work, window: Window, stored: LakeObject, units: int) -> Batch:
     batch = Batch(
-        feed=feed.name,
+        feed=work.feed.name,
         stage=Stage.VALIDATED,
-        partition_key=partition.key,
+        partition_key=work.partition.key,
         window_start=window.start,
         window_label=window.label,
         revision=0,
-        input_sha256=raw_sha256,
+        input_sha256=work.raw_sha256,
         objects=(stored,),
-        counts={"lines": result.lines.height, "units": units},
+        counts={"lines": stored.rows, "units": units},
     )
-    return commit_batch(context, batch)
+    return commit_batch(work.context, batch)
+
+
+def _by_severity(
+    feed: Feed, checks: dict[str, list[str]]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """What blocks, and what only warns, as the feed is configured."""
+    blocking = {n: found if feed.severity(n) == "block" else [] for n, found in checks.items()}
+    warnings = {n: found for n, found in checks.items() if feed.severity(n) == "warn" and found}
+    return blocking, warnings
 
 
 def _checks(
@@ -283,6 +318,7 @@ def _checks(
     """The gate. Accepted lines and dead letters are counted where they rest, not as tallied."""
     in_lake = sum(
         pq.read_metadata(context.lake.local_path(stored)).num_rows
+        - _lines_taken_back(context, feed, stored)
         for batch in batches
         for stored in batch.objects
     )
@@ -290,9 +326,7 @@ def _checks(
         finding
         for batch in batches
         for stored in batch.objects
-        for finding in invariants.ids_are_counted_once(
-            read_frame(context.lake, stored, ["event_id"])["event_id"]
-        )
+        for finding in _counted_twice(context, feed, stored)
     ]
     recorded, unexplained = context.registry.count_dead_letters(revision)
     rows = invariants.RowCount(tally.received, in_lake, recorded, tally.repeated)
@@ -310,9 +344,35 @@ def _checks(
             tally.rejected, recorded, unexplained
         ),
         "every_payload_is_readable": tally.findings.get("every_payload_is_readable", []),
-        "report_totals_agree": tally.findings.get("report_totals_agree", []),
         "rejects_are_within_limits": too_many,
-    }
+    } | {name: tally.findings.get(name, []) for name in _REPORT_FINDINGS}
+
+
+def _counted_twice(context: PipelineContext, feed: Feed, stored: LakeObject) -> list[str]:
+    if feed.records is RecordKind.PLAY_EVENTS:
+        ids = read_frame(context.lake, stored, ["event_id"])["event_id"]
+        return invariants.ids_are_counted_once(ids)
+    columns = ["source_sha256", "row_number", "corrects"]
+    rows = read_frame(context.lake, stored, columns)
+    if (rows["corrects"] == "").all() and not _repeats_a_row(rows):
+        return []
+    name = pl.concat_str("source_sha256", pl.lit(":"), "row_number", pl.lit(":"), "corrects")
+    return invariants.ids_are_counted_once(rows.select(name.alias("id"))["id"])
+
+
+def _lines_taken_back(context: PipelineContext, feed: Feed, stored: LakeObject) -> int:
+    """Lines that came as no row of their own, but take an earlier one back."""
+    if feed.records is RecordKind.PLAY_EVENTS:
+        return 0
+    return int((read_frame(context.lake, stored, ["corrects"])["corrects"] != "").sum())
+
+
+def _repeats_a_row(rows: pl.DataFrame) -> bool:
+    """Whether a row of a file stands twice; its numbers rise within each file otherwise."""
+    same_file = rows["source_sha256"] == rows["source_sha256"].shift(1)
+    rises = rows["row_number"].diff() > 0
+    n_files = rows["source_sha256"].rle_id().n_unique()
+    return bool((same_file & ~rises).any()) or n_files != rows["source_sha256"].n_unique()
 
 
 class _WaitingLines:

@@ -11,22 +11,25 @@ bytes replaces the first in the partitions that it holds rows of, and in no othe
 another delivery.
 """
 
-import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Self
 
+import polars as pl
+
 from royalty_assets.domain.batches import combined_sha256
 from royalty_assets.domain.feeds import Feed
-from royalty_assets.domain.validation import Rejection, SourceRow
+from royalty_assets.domain.usage import RecordKind
+from royalty_assets.domain.validation import Rejection, SourceRow, belongs_on
 from royalty_assets.domain.windows import Cadence, Partition
-from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError, readable
+from royalty_assets.sources.delimited import DelimitedFile, readable
 from royalty_assets.sources.payloads import Delivery, Payload
+from royalty_assets.sources.reading import Message, ReadBlock
+from royalty_assets.sources.reports import file_sha256, open_report
 from royalty_assets.sources.templates import Template
-
-_CHUNK_BYTES = 1 << 20
+from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class InboxFile:
     sha256: str
     template: str
     partition_keys: tuple[str, ...]
+    message: Message | None = None
 
     @property
     def name(self) -> str:
@@ -59,29 +63,48 @@ class Quarantined:
         return readable(self.path.name)
 
 
-class PartitionOfRow:
-    """Which partition of a feed a report row belongs to: that of its date, if the feed has it."""
+class PartitionOfDay:
+    """Which partition of a feed a day belongs to, if the feed has it."""
 
     def __init__(self, feed: Feed, cadence: Cadence) -> None:
         self._cadence = cadence
         self._start = cadence.floor(feed.start)
         self._end = feed.end
 
-    def key(self, row: SourceRow | Rejection) -> str | None:
-        """The key, or None where the row's date does not name a partition of the feed."""
-        if isinstance(row, Rejection) or not isinstance(row.content, dict):
-            return None
-        used_on = row.content.get("used_on")
-        if not isinstance(used_on, date):
-            return None
-        instant = datetime(used_on.year, used_on.month, used_on.day, tzinfo=UTC)
+    def key(self, day: date) -> str | None:
+        """The key, or None for a day before the feed's start or after its end."""
+        instant = datetime(day.year, day.month, day.day, tzinfo=UTC)
         if instant < self._start or (self._end is not None and instant >= self._end):
             return None
         return Partition.of(self._cadence, instant).key
 
+    def key_of_row(self, row: SourceRow | Rejection) -> str | None:
+        """The key of a row that is not read by column: by its day, where it has one."""
+        day = row.belongs_on if isinstance(row, Rejection) else belongs_on(row)
+        return None if day is None else self.key(day)
+
     def first_key(self, keys: Sequence[str]) -> str:
         """Where rows without a key belong, given the file's keys."""
         return min(keys, default=Partition.of(self._cadence, self._start).key)
+
+
+def is_no_report(name: str) -> bool:
+    """Names of what stands in an inbox and is no report.
+
+    One that begins with a dot is a file still being copied, by old custom.
+    """
+    return name.startswith((".", "ACK_")) or name == "README.md" or name.endswith(".ctrl")
+
+
+def semaphores_of(path: Path) -> list[Path]:
+    """What a report's semaphore may be called: after the whole name, or instead of its end."""
+    stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+    return [path.with_name(f"{path.name}.ctrl"), path.with_name(f"{stem}.ctrl")]
+
+
+def days_of(lines: pl.DataFrame) -> pl.Series:
+    """The day that decides each usage line's partition: of accounting, else of use."""
+    return lines.select(pl.coalesce("reported_at", "used_at").dt.date().alias("day")).to_series()
 
 
 Look = InboxFile | Quarantined
@@ -95,22 +118,30 @@ class InboxSource:
         folder: where files are dropped.
         partition_of: assigns rows.
         templates: that may recognise a file here.
+        records: what the files hold.
+        semaphore: whether a file is whole only when an empty ``.ctrl`` file stands beside it.
         looks: what was seen in a file of this name, size and time before; added to.
     """
 
     def __init__(
         self,
         folder: Path,
-        partition_of: PartitionOfRow,
+        partition_of: PartitionOfDay,
         templates: Sequence[Template],
+        records: RecordKind,
         looks: dict[LookKey, Look],
+        *,
+        semaphore: bool = False,
     ) -> None:
+        self._semaphore = semaphore
         self._folder = folder
+        self._records = records
         self._partition_of = partition_of
         self._templates = templates
         self._looks = looks
         self.files: list[InboxFile] = []
         self.quarantined: list[Quarantined] = []
+        self.waiting: list[tuple[str, str]] = []
 
     async def __aenter__(self) -> Self:
         for path in self._paths():
@@ -119,7 +150,26 @@ class InboxSource:
                 self.files.append(look)
             else:
                 self.quarantined.append(look)
+        self._hold_incomplete_messages()
         return self
+
+    def _hold_incomplete_messages(self) -> None:
+        """Leave files of a report whose other parts have not come."""
+        parts: dict[tuple[str, str], set[int]] = {}
+        for file in self.files:
+            if (message := file.message) is not None:
+                parts.setdefault((message.sender, message.message_id), set()).add(
+                    message.file_number
+                )
+        for file in list(self.files):
+            if (message := file.message) is None:
+                continue
+            there = parts[message.sender, message.message_id]
+            wanted = set(range(1, message.number_of_files + 1))
+            if lacking := sorted(wanted - there):
+                self.files.remove(file)
+                told = ", ".join(f"{n}of{message.number_of_files}" for n in lacking)
+                self.waiting.append((file.name, f"waits for {told} of its report"))
 
     async def __aexit__(self, *_: object) -> None:
         pass
@@ -128,9 +178,12 @@ class InboxSource:
         if not self._folder.is_dir():
             return
         for path in sorted(self._folder.iterdir()):
-            # A name that begins with a dot is a file still being copied, by old custom.
-            if path.is_file() and not path.name.startswith(".") and path.name != "README.md":
-                yield path
+            if not path.is_file() or is_no_report(path.name):
+                continue
+            if self._semaphore and not any(other.exists() for other in semaphores_of(path)):
+                self.waiting.append((readable(path.name), "waits for its .ctrl file"))
+                continue
+            yield path
 
     def _look(self, path: Path) -> Look:
         sha256 = ""
@@ -138,7 +191,7 @@ class InboxSource:
             status = path.stat()
             key = (str(path), status.st_size, status.st_mtime_ns)
             if key not in self._looks:
-                sha256 = _sha256(path)
+                sha256 = file_sha256(path)
                 self._looks[key] = self._look_into(path, sha256)
             return self._looks[key]
         except UnreadableFileError as error:
@@ -151,12 +204,28 @@ class InboxSource:
 
     def _look_into(self, path: Path, sha256: str) -> InboxFile:
         with path.open("rb") as stream:
-            opened = DelimitedFile(sha256, stream, self._templates)
-            keys = {self._partition_of.key(row) for row in opened.rows()}
+            if self._records is RecordKind.REPORT_LINES:
+                report = open_report(sha256, stream, self._templates, readable(path.name))
+                keys = self._keys_of_blocks(report.blocks())
+                message, kind, day = report.message, report.kind, report.day
+            else:
+                opened = DelimitedFile(sha256, TextLines(stream), self._templates, path.name)
+                keys = {self._partition_of.key_of_row(row) for row in opened.rows()}
+                message, kind, day = None, opened.kind, opened.day
         named = sorted(key for key in keys if key is not None)
         if None in keys:
             named = sorted({*named, self._partition_of.first_key(named)})
-        return InboxFile(path, sha256, opened.template.name, tuple(named))
+        if not keys and day is not None and (key := self._partition_of.key(day)) is not None:
+            # A report of no sales is a delivery of its period all the same.
+            named = [key]
+        return InboxFile(path, sha256, kind, tuple(named), message)
+
+    def _keys_of_blocks(self, blocks: Iterable[ReadBlock]) -> set[str | None]:
+        days: set[date | None] = set()
+        for block in blocks:
+            days.update(days_of(block.lines).unique())
+            days.update(rejection.belongs_on for rejection in block.rejections)
+        return {None if day is None else self._partition_of.key(day) for day in days}
 
     def names_holding(self, key: str) -> frozenset[str]:
         """The names of the files that hold rows of a partition now."""
@@ -182,22 +251,8 @@ class InboxSource:
                 yield Payload(file.name, path=file.path)
 
 
-def rows_by_partition(
-    opened: DelimitedFile, partition_of: PartitionOfRow
-) -> dict[str, list[SourceRow | Rejection]]:
-    """All rows of a file by the key of the partition that they belong to."""
-    by_key: dict[str, list[SourceRow | Rejection]] = {}
-    homeless: list[SourceRow | Rejection] = []
-    for row in opened.rows():
-        key = partition_of.key(row)
-        (homeless if key is None else by_key.setdefault(key, [])).append(row)
-    if homeless:
-        by_key.setdefault(partition_of.first_key(sorted(by_key)), []).extend(homeless)
-    return by_key
-
-
 def rows_of_partition(
-    opened: DelimitedFile, partition_of: PartitionOfRow, key: str
+    opened: DelimitedFile, partition_of: PartitionOfDay, key: str
 ) -> Iterator[SourceRow | Rejection]:
     """The rows of a file that belong to one partition, without holding the others.
 
@@ -206,7 +261,7 @@ def rows_of_partition(
     keys: set[str] = set()
     homeless: list[SourceRow | Rejection] = []
     for row in opened.rows():
-        own = partition_of.key(row)
+        own = partition_of.key_of_row(row)
         if own is None:
             homeless.append(row)
             continue
@@ -215,11 +270,3 @@ def rows_of_partition(
             yield row
     if homeless and partition_of.first_key(sorted(keys)) == key:
         yield from homeless
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

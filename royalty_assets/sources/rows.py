@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
-from royalty_assets.sources.delimited import UnreadableFileError
 from royalty_assets.sources.http import parse_json
+from royalty_assets.sources.text_lines import UnreadableFileError
 
 _LINE_BYTES_MAX = 1 << 20
 

@@ -42,6 +42,45 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivered:
+    """A file that came for a partition, and when it was first seen."""
+
+    partition_key: str
+    name: str
+    sha256: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRecord:
+    """What one report file gave to a partition.
+
+    Attributes:
+        kind: the template or DSR profile that read it.
+        content_sha256: of its text, however packed.
+        outcome: ``taken``, ``repeated`` (nothing new), ``conflicting`` or ``unreadable``.
+        message: a DDEX message's sender, id and time; empty for others.
+        counts: rows, lines, rejected, units, corrected.
+        money: currency → decimal text of the lines' amounts.
+        stated_amount: the file's control total, if it has one.
+        notes: word → lines that bear it.
+        pools: pool rows that the file tells.
+    """
+
+    source_sha256: str
+    name: str
+    kind: str
+    content_sha256: str
+    outcome: str
+    message: Mapping[str, Any]
+    counts: Mapping[str, int]
+    money: Mapping[str, str]
+    stated_amount: str | None
+    notes: Mapping[str, int]
+    pools: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionRevision:
     """One revision of one partition of one stage, committed or in the making."""
 
@@ -206,6 +245,7 @@ class Registry:
             "batch_ids": list(commit.batch_ids),
             "counts": dict(commit.counts),
             "checks": dict(commit.checks),
+            "warnings": dict(commit.warnings),
             "is_green": commit.is_green,
             "committed_at": datetime.now(UTC),
         }
@@ -217,6 +257,75 @@ class Registry:
                 f"{commit.feed}/{commit.stage} {commit.partition_key} was committed by another run "
                 "meanwhile; run the partition again"
             )
+
+    # Deliveries and reports
+
+    def add_deliveries(
+        self, feed: str, partition_key: str, files: Iterable[tuple[str, str, int]], at: datetime
+    ) -> None:
+        """Record (name, SHA-256, bytes) of files that have come; known ones keep their time."""
+        rows = [
+            {
+                "feed": feed,
+                "partition_key": partition_key,
+                "name": name[-512:],
+                "sha256": sha256,
+                "size_bytes": size_bytes,
+                "received_at": at,
+            }
+            for name, sha256, size_bytes in files
+        ]
+        with self._engine.begin() as connection:
+            self._add(connection, tables.deliveries, rows)
+
+    def deliveries(self, feed: str) -> list[Delivered]:
+        """The files of a feed that have come, by partition and time."""
+        table = tables.deliveries
+        query = (
+            sa.select(table)
+            .where(table.c.feed == feed)
+            .order_by(table.c.partition_key, table.c.received_at, table.c.name, table.c.sha256)
+        )
+        with self._engine.connect() as connection:
+            return [
+                Delivered(row.partition_key, row.name, row.sha256, _in_utc(row.received_at))
+                for row in connection.execute(query)
+            ]
+
+    def add_reports(self, revision: PartitionRevision, reports: Iterable[ReportRecord]) -> None:
+        """Record what report files gave to a revision that is being made."""
+        place = {
+            "feed": revision.feed,
+            "partition_key": revision.partition_key,
+            "revision": revision.revision,
+        }
+        table = tables.reports
+        with self._engine.begin() as connection:
+            # What a crashed run left of this revision is not its.
+            connection.execute(
+                sa.delete(table).where(*(table.c[name] == value for name, value in place.items()))
+            )
+            self._add(connection, table, (place | asdict(report) for report in reports))
+
+    def reports(self, feed: str, partition_keys: Sequence[str]) -> list[ReportRecord]:
+        """The reports of the commits in force of these partitions."""
+        revisions = {
+            commit.partition_key: commit.revision
+            for commit in self.commits(Stage.VALIDATED, feed, partition_keys)
+        }
+        table = tables.reports
+        query = (
+            sa.select(table)
+            .where(table.c.feed == feed)
+            .order_by(table.c.partition_key, table.c.name, table.c.source_sha256)
+        )
+        names = list(ReportRecord.__dataclass_fields__)
+        with self._engine.connect() as connection:
+            return [
+                ReportRecord(**{name: getattr(row, name) for name in names})
+                for row in connection.execute(query)
+                if revisions.get(row.partition_key) == row.revision
+            ]
 
     # Dead letters, decisions and exceptions
 
@@ -346,14 +455,17 @@ def _in_force(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
     return (table.c.revision == newest,)
 
 
+def _in_utc(instant: datetime) -> datetime:
+    """SQLite gives instants without their zone."""
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
 def _batch(row: Any) -> Batch:
     return Batch(
         feed=row.feed,
         stage=Stage(row.stage),
         partition_key=row.partition_key,
-        window_start=row.window_start.replace(tzinfo=UTC)
-        if row.window_start.tzinfo is None
-        else row.window_start.astimezone(UTC),
+        window_start=_in_utc(row.window_start),
         window_label=row.window_label,
         revision=row.revision,
         input_sha256=row.input_sha256,
@@ -372,4 +484,5 @@ def _commit(row: Any) -> Commit:
         batch_ids=tuple(row.batch_ids),
         counts=row.counts,
         checks=row.checks,
+        warnings=row.warnings or {},
     )

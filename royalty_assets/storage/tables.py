@@ -46,6 +46,7 @@ commits = sa.Table(
     sa.Column("batch_ids", sa.JSON, nullable=False),
     sa.Column("counts", sa.JSON, nullable=False),
     sa.Column("checks", sa.JSON, nullable=False),
+    sa.Column("warnings", sa.JSON, nullable=False, server_default="{}"),
     sa.Column("is_green", sa.Boolean, nullable=False),
     sa.Column("committed_at", sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint("feed", "stage", "partition_key", "revision"),
@@ -106,4 +107,39 @@ exceptions = sa.Table(
     sa.Column("units", sa.BigInteger, nullable=False),
     sa.PrimaryKeyConstraint("batch_id", "usage_key", "territory", "reason"),
     comment="Usage that awaits a person's decision, by batch.",
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("feed", sa.String(64), nullable=False),
+    sa.Column("partition_key", sa.String(32), nullable=False),
+    sa.Column("name", sa.String(512), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint("feed", "partition_key", "name", "sha256"),
+    comment="Which files came when, for which partition; other bytes of one name are another row.",
+)
+
+reports = sa.Table(
+    "reports",
+    metadata,
+    sa.Column("feed", sa.String(64), nullable=False),
+    sa.Column("partition_key", sa.String(32), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("source_sha256", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(512), nullable=False),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("content_sha256", sa.String(64), nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("message", sa.JSON, nullable=False),
+    sa.Column("counts", sa.JSON, nullable=False),
+    sa.Column("money", sa.JSON, nullable=False),
+    sa.Column("stated_amount", sa.String(64)),
+    sa.Column("notes", sa.JSON, nullable=False),
+    sa.Column("pools", sa.JSON, nullable=False),
+    sa.PrimaryKeyConstraint("feed", "partition_key", "revision", "source_sha256"),
+    comment="What each report file gave to a partition: lines, money by currency, control total, "
+    "pools. Amounts are decimal texts.",
 )

@@ -9,10 +9,10 @@ from royalty_assets.domain.territories import TerritorySet
 @pytest.mark.parametrize(
     ("text", "inside", "outside"),
     [
-        ("Worldwide", ["DE", "XK"], ["QQ", "Worldwide"]),
+        ("Worldwide", ["DE", "XK", "Worldwide"], ["QQ"]),
         ("DE|AT|CH", ["AT"], ["FR"]),
         ("de, at", ["DE", "AT"], ["CH"]),
-        ("Worldwide -NO", ["SE"], ["NO"]),
+        ("Worldwide -NO", ["SE"], ["NO", "Worldwide"]),
         ("DE|AT -AT", ["DE"], ["AT"]),
     ],
 )

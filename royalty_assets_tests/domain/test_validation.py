@@ -106,7 +106,7 @@ def test_a_report_line_keeps_its_money_exactly():
     result = validate_rows(RecordKind.REPORT_LINES, [SourceRow(SHA, 7, row)], month)
     (line,) = usage_lines(result).to_dicts()
     assert str(line["amount"]) == "0.012345678901234567"
-    assert line["event_id"] == f"{SHA}:7"
+    assert (line["source_sha256"], line["row_number"]) == (SHA, 7)
 
 
 @pytest.mark.parametrize(

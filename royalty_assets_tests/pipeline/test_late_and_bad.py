@@ -170,7 +170,7 @@ def test_rows_without_a_usable_date_are_refused_in_the_files_first_month(tmp_pat
     letters = context.registry.dead_letters("reports")
     assert [(x["row_number"], x["rule"], x["partition_key"]) for x in letters] == [
         (4, "used_on:date", "2021-01-01"),
-        (5, "used_at:outside_partition", "2021-01-01"),
+        (5, "used_at:outside_feed", "2021-01-01"),
         (6, "record:cells", "2021-01-01"),
     ]
     assert letters[0]["source"] == "report.csv"

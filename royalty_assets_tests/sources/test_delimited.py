@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from royalty_assets.domain.money import from_atoms
 from royalty_assets.domain.validation import Rejection, SourceRow
-from royalty_assets.sources.delimited import DelimitedFile, UnreadableFileError
+from royalty_assets.sources.delimited import DelimitedFile
 from royalty_assets.sources.templates import bundled_templates
+from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 
 REPORT = "Date,Territory,ISRC,Title,Artist,Units,Amount,Currency\n"
 MERCADO = (
@@ -27,7 +28,7 @@ MERCADO = (
 
 def opened(content: str | bytes) -> DelimitedFile:
     body = content if isinstance(content, bytes) else content.encode()
-    return DelimitedFile("sha", io.BytesIO(body), bundled_templates())
+    return DelimitedFile("sha", TextLines(io.BytesIO(body)), bundled_templates())
 
 
 def test_a_file_is_known_by_its_columns_and_read_with_its_preamble_and_footer():
@@ -112,11 +113,10 @@ def test_bytes_that_are_no_text_are_rejected_by_line():
 
 
 def test_a_cell_beyond_all_measure_is_rejected_and_the_rest_goes_on():
-    rows = list(
-        opened(REPORT + f"2025-03-01,DE,,{'x' * 200_000},A,1,,\n2025-03-01,DE,,T,A,1,,\n").rows()
-    )
-    assert isinstance(rows[0], Rejection)
-    assert isinstance(rows[-1], SourceRow)
+    lines = f"2025-03-01,DE,,{'x' * 200_000},A,1,,\n2025-03-01,DE,,T,A,1,,\n"
+    (block,) = opened(REPORT + lines).blocks()
+    assert [(r.row_number, r.rule) for r in block.rejections] == [(2, "title:string_too_long")]
+    assert block.lines["row_number"].to_list() == [3]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,286 @@
+"""The vectorised screen: whole columns of report text decided at once, as the models would.
+
+It is derived from ``ReportLine`` and says nothing of its own about fields: constraints on texts
+and integers become expressions; what a validator function decides, it decides here too, once
+per distinct value. A row that the screen does not clear goes to the model, which accepts it or
+gives the reason (invariant 8). What a field's text means (a date format, a decimal comma) is the
+reader's to say, by its converter.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Annotated, Any
+
+import polars as pl
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from royalty_assets.domain.identifiers import ISRC_PATTERN
+from royalty_assets.domain.money import to_atoms
+from royalty_assets.domain.money_columns import AMOUNT_DTYPE, atoms_to_series
+from royalty_assets.domain.usage import (
+    NO_NUL,
+    UNITS_MAX,
+    USAGE_LINE_SCHEMA,
+    ReportLine,
+    exact_amount,
+    isrc_as_understood,
+)
+
+Converter = Callable[[str], Any]
+"""The text of a cell as a value for the model; what it cannot read it gives back as it is."""
+
+# Within these the conversion is exact, and no bound of the model is reached.
+_PLAIN_AMOUNT = r"^[+-]?(?:[0-9]{1,12}\.?[0-9]{0,18}|\.[0-9]{1,18})$"
+_PLAIN_UNITS = rf"^-?[0-9]{{1,{len(str(UNITS_MAX)) - 1}}}$"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReading:
+    """How a field's column is read.
+
+    Attributes:
+        convert: for one text.
+        as_plain: of numbers, for a column: the texts as plain ones (``-1234.5``), null where that
+            is not certain.
+    """
+
+    convert: Converter
+    as_plain: Callable[[pl.Expr], pl.Expr] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What became of a block of rows.
+
+    Attributes:
+        lines: the rows that were cleared, ``USAGE_LINE_SCHEMA`` without the columns that are
+            not the model's, and ``row_number``.
+        suspects: row number and converted fields of the others.
+    """
+
+    lines: pl.DataFrame
+    suspects: list[tuple[int, dict[str, Any]]]
+
+
+def screen(cells: pl.DataFrame, readings: Mapping[str, ColumnReading]) -> Screened:
+    """Decide what can be decided by column.
+
+    Args:
+        cells: ``row_number`` and a String column, without nulls and without white space at the
+            edges, per input field of ``ReportLine``; empty where nothing was sent.
+        readings: by input field; texts are taken as they are where there is none.
+    """
+    columns: list[pl.Series] = [cells["row_number"]]
+    cleared = pl.repeat(True, cells.height, dtype=pl.Boolean, eager=True)
+    for name, field in ReportLine.model_fields.items():
+        given = input_name(name, field)
+        if given not in cells.columns:
+            decided = _default(name, field, cells.height)
+        else:
+            decided = _decide(name, field, cells[given], readings.get(given))
+        if decided is None:
+            cleared = cleared & False
+            continue
+        values, is_clear = decided
+        columns.append(values)
+        if is_clear is not None:
+            cleared = cleared & is_clear
+    lines = pl.DataFrame(columns)
+    if lines.width == len(ReportLine.model_fields) + 1:
+        cleared = cleared & lines.select(_is_whole()).to_series()
+    if cleared.all():
+        return Screened(lines, [])
+    suspects = cells.filter(~cleared)
+    return Screened(
+        lines.filter(cleared) if cleared.any() else pl.DataFrame(schema=_line_schema()),
+        [(row.pop("row_number"), convert_row(row, readings)) for row in suspects.to_dicts()],
+    )
+
+
+def convert_row(row: Mapping[str, str], readings: Mapping[str, ColumnReading]) -> dict[str, Any]:
+    """The fields of one row as values for the model; empty texts are left out."""
+    return {
+        name: readings[name].convert(text) if name in readings else text
+        for name, text in row.items()
+        if text
+    }
+
+
+def input_name(name: str, field: FieldInfo) -> str:
+    """What a field is called in what its model is given."""
+    return str(field.validation_alias or name)
+
+
+def _line_schema() -> dict[str, pl.DataType]:
+    return {"row_number": pl.Int64()} | {n: USAGE_LINE_SCHEMA[n] for n in ReportLine.model_fields}
+
+
+def _is_whole() -> pl.Expr:
+    """``ReportLine._is_whole``, for cleared columns."""
+    identified = (pl.col("isrc") != "") | (pl.col("title") != "") | (pl.col("upc") != "")
+    return identified & (pl.col("amount").is_null() == pl.col("currency").is_null())
+
+
+_Decided = tuple[pl.Series, pl.Series | None]
+
+
+def _default(name: str, field: FieldInfo, height: int) -> _Decided | None:
+    if field.default is PydanticUndefined:
+        return None
+    values = pl.repeat(field.default, height, dtype=USAGE_LINE_SCHEMA[name], eager=True)
+    return values.alias(name), None
+
+
+def _decide(
+    name: str, field: FieldInfo, texts: pl.Series, reading: ColumnReading | None
+) -> _Decided:
+    """The field's values, and where they stand for sure; elsewhere they mean nothing."""
+    form = _form_of(name)
+    if form is None or (reading is not None and reading.as_plain is None):
+        table = _one_by_one(name, field, texts.unique(), reading)
+        found = _looked_up(texts, table)
+        return found[name], None if table["clear"].all() else found["clear"]
+    plain = texts
+    if reading is not None and reading.as_plain is not None:
+        plain = pl.select(reading.as_plain(pl.lit(texts))).to_series()
+    values = form(plain).alias(name)
+    unclear = values.is_null()
+    if field.default != "" and (is_empty := texts == "").any():
+        # What has no text has the default; that is not for the form to say, unless it is "".
+        unclear = unclear | is_empty
+    if not unclear.any():
+        return values, None
+    table = _one_by_one(name, field, texts.filter(unclear).unique(), reading)
+    found = _looked_up(texts, table)
+    merged = pl.select(pl.when(unclear).then(found[name]).otherwise(values).alias(name))
+    return merged.to_series(), ~unclear | found["clear"].fill_null(value=False)
+
+
+def _looked_up(texts: pl.Series, table: pl.DataFrame) -> pl.DataFrame:
+    """The table's row for each text that it has."""
+    if table.height == 1 and not texts.is_empty() and (texts == table["t"][0]).all():
+        return pl.select(pl.repeat(0, texts.len()).alias("row")).select(
+            pl.lit(table[name]).gather("row").alias(name) for name in table.columns
+        )
+    return pl.DataFrame({"t": texts}).join(table, on="t", how="left", maintain_order="left")
+
+
+def _one_by_one(
+    name: str, field: FieldInfo, texts: Iterable[str], reading: ColumnReading | None
+) -> pl.DataFrame:
+    """Columns ``t``, the field's value, ``clear``: each distinct text put to the field itself."""
+    adapter = _adapter(name)
+    convert = None if reading is None else reading.convert
+    known = list(texts)
+    values: list[Any] = []
+    clear: list[bool] = []
+    for text in known:
+        if not text:
+            has_default = field.default is not PydanticUndefined
+            values.append(field.default if has_default else None)
+            clear.append(has_default)
+            continue
+        try:
+            values.append(adapter.validate_python(text if convert is None else convert(text)))
+            clear.append(True)
+        except ValidationError:
+            values.append(None)
+            clear.append(False)
+    dtype = USAGE_LINE_SCHEMA[name]
+    series = _amounts(values) if dtype == AMOUNT_DTYPE else pl.Series(name, values, dtype=dtype)
+    cleared = pl.Series(clear, dtype=pl.Boolean)
+    return pl.DataFrame({"t": pl.Series(known, dtype=pl.String), name: series, "clear": cleared})
+
+
+def _amounts(values: list[Decimal | None]) -> pl.Series:
+    known = atoms_to_series("known", [0 if v is None else to_atoms(v) for v in values])
+    present = pl.Series([v is not None for v in values], dtype=pl.Boolean)
+    return pl.select(pl.when(present).then(known)).to_series()
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    field = ReportLine.model_fields[name]
+    annotation: Any = field.annotation
+    for constraint in field.metadata:
+        annotation = Annotated[annotation, constraint]
+    return TypeAdapter(annotation)
+
+
+_Form = Callable[[pl.Series], pl.Series]
+
+
+@cache
+def _form_of(name: str) -> _Form | None:
+    return _vector_form(ReportLine.model_fields[name])
+
+
+def _vector_form(field: FieldInfo) -> _Form | None:
+    """The field's law over a column: values where the text is certain, null elsewhere."""
+    metadata = _flattened(field)
+    functions = [m.func for m in metadata if isinstance(m, AfterValidator | BeforeValidator)]
+    if exact_amount in functions:
+        return _amount_form
+    if isrc_as_understood in functions:
+        return _isrc_form
+    if functions:
+        return None
+    if field.annotation is int:
+        return _units_form
+    constraints = next((m for m in metadata if isinstance(m, StringConstraints)), None)
+    if field.annotation is str and constraints is not None:
+        return lambda texts: _text_form(texts, constraints)
+    return None
+
+
+def _flattened(field: FieldInfo) -> list[Any]:
+    """Constraints on the field, those of an optional field's value included."""
+    metadata = list(field.metadata)
+    for part in getattr(field.annotation, "__args__", ()):
+        metadata += getattr(part, "__metadata__", ())
+    return metadata
+
+
+def _amount_form(texts: pl.Series) -> pl.Series:
+    certain = _only(texts, texts.str.contains(_PLAIN_AMOUNT))
+    return certain.str.to_decimal(scale=18).cast(AMOUNT_DTYPE)
+
+
+def _units_form(texts: pl.Series) -> pl.Series:
+    return _only(texts, texts.str.contains(_PLAIN_UNITS)).cast(pl.Int64)
+
+
+def _isrc_form(texts: pl.Series) -> pl.Series:
+    return _only(texts, texts.str.contains(ISRC_PATTERN))
+
+
+def _text_form(texts: pl.Series, constraints: StringConstraints) -> pl.Series:
+    # Cells come stripped, so that strip_whitespace has nothing to do. Bytes bound characters.
+    longest = constraints.max_length
+    sizes = texts.str.len_bytes()
+    if longest is not None and (sizes > longest).any():
+        texts = _only(texts, texts.str.len_chars() <= longest)
+    if constraints.min_length:
+        texts = _only(texts, sizes >= constraints.min_length)
+    if constraints.pattern == NO_NUL:
+        texts = _only(texts, ~texts.str.contains("\x00", literal=True))
+    elif constraints.pattern is not None:
+        texts = _only(texts, texts.str.contains(str(constraints.pattern)))
+    return texts
+
+
+def _only(texts: pl.Series, certain: pl.Series) -> pl.Series:
+    """The texts that are certain, null for the others."""
+    if certain.all():
+        return texts
+    return pl.select(pl.when(certain).then(texts)).to_series()

@@ -1,0 +1,837 @@
+"""Reading one DSR flat file: HEAD, summaries, body, FOOT.
+
+Usage records (``SU…`` in blocks, ``SR…`` by themselves) become usage lines; what a line does not
+say itself comes from its block's resource and release and from its summary: territory, currency,
+models. Usage without money of its own shares its summary's net revenue, as a pool. Records of a
+block stand together, so that a file of any size is read in bounded memory.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
+from itertools import islice
+from typing import get_args
+
+import polars as pl
+
+from royalty_assets.domain.money import AmountError, format_atoms, parse_amount, to_atoms
+from royalty_assets.domain.notes import ISRC_SEVERAL, NOT_UTF8
+from royalty_assets.domain.screening import ColumnReading
+from royalty_assets.domain.usage import USAGE_LINE_SCHEMA, CommercialModel, UseType
+from royalty_assets.domain.validation import Rejection, SourceRow, reject
+from royalty_assets.sources.dsr.records import RecordLayout, known_record, layout_for
+from royalty_assets.sources.reading import (
+    CROSS_SUMS_AGREE,
+    NAME_AGREES,
+    TOTALS_AGREE,
+    Message,
+    ReadBlock,
+    Totals,
+    read_block,
+    sum_of,
+)
+from royalty_assets.sources.templates import ISO_DATES
+from royalty_assets.sources.text_lines import LineBlock, TextLines, UnreadableFileError
+from royalty_assets.sources.written import (
+    plain_column,
+    read_amount,
+    read_date,
+    read_tier,
+    read_whole_number,
+    word_reader,
+)
+
+HEADS = ("HEAD", "SRHE")
+_FEET = ("FOOT", "SRFO")
+_HEAD_LINES_MAX = 20
+_BLOCK_LINES_MAX = 2_000_000
+_KEPT = 2000
+
+_PROFILES = {
+    "basicaudioprofile": "dsr_basic_audio",
+    "basicaudioprofilesrb": "dsr_basic_audio",
+    "ugcprofile": "dsr_ugc",
+    "ugcprofilesrb": "dsr_ugc",
+    "financialreportingtorecordcompaniesprofilesrb": "dsr_financial_reporting",
+    "financialreportingtorecordcompaniesprofile": "dsr_financial_reporting",
+}
+_SHARES_POOLS = frozenset({"dsr_basic_audio"})
+
+# What a usage line's fields are called in the records of all versions.
+_USAGE_CELLS: dict[str, tuple[str, ...]] = {
+    "block": ("BlockId",),
+    "summary": ("SummaryRecordId",),
+    "transaction_id": ("SalesTransactionId",),
+    "transacted_release": ("TransactedRelease",),
+    "transacted_resource": ("TransactedResource",),
+    "bearing": ("IsRoyaltyBearing",),
+    "units": ("NetUsage", "NumberOfStreams", "Usages", "Downloads", "TotalUsages"),
+    "returns": ("Returns",),
+    "amount": ("AllocatedNetRevenueInCurrencyOfAccounting", "AllocatedNetRevenue", "NetRevenue"),
+    "used_on": ("SalesTransactionDate", "ValidityPeriodStart"),
+    "use_type": ("UseType",),
+    "isrc": ("ISRC", "ResourceISRC"),
+    "upc": ("ICPN", "ReleaseICPN"),
+    "grid": ("ReleaseGRid",),
+    "iswc": ("ISWC",),
+    "dsp_recording_id": ("DspResourceId",),
+    "dsp_release_id": ("DspReleaseId",),
+    "title": ("ResourceTitle",),
+    "artist": ("ResourceDisplayArtistName", "ReleaseDisplayArtistName"),
+    "release_title": ("ReleaseTitle",),
+    "label": ("ReleaseLabel",),
+}
+_RESOURCE_CELLS: dict[str, tuple[str, ...]] = {
+    "block": ("BlockId",),
+    "reference": ("ResourceReference",),
+    "dsp_recording_id": ("DspResourceId",),
+    "isrc": ("ISRC",),
+    "iswc": ("ISWC",),
+    "title": ("Title",),
+    "artist": ("DisplayArtistName",),
+}
+_RELEASE_CELLS: dict[str, tuple[str, ...]] = {
+    "block": ("BlockId",),
+    "reference": ("ReleaseReference",),
+    "dsp_release_id": ("DspReleaseId",),
+    "upc": ("ICPN",),
+    "release_title": ("Title",),
+    "release_artist": ("DisplayArtistName",),
+    "label": ("Label",),
+}
+_NET = frozenset({"NetUsage"})
+
+
+@dataclass(slots=True)
+class _Summary:
+    """What a summary id says, over all its records."""
+
+    row_number: int
+    territory: str
+    tier: str
+    use_type: str
+    commercial_model: str
+    currency: str
+    usages: int = 0
+    amounts: dict[tuple[str, str], int] = field(default_factory=dict)
+    units_read: int = 0
+    atoms_read: int = 0
+    has_priced_lines: bool = False
+
+    @property
+    def atoms(self) -> int:
+        """The net revenue, each record's once."""
+        return sum(self.amounts.values())
+
+
+class DsrFile:
+    """One open DSR file.
+
+    Args:
+        source_sha256: of the file's bytes.
+        text: its lines, from the first.
+        name: the file's, which tells what HEAD tells too.
+
+    Raises:
+        UnreadableFileError: on opening without a HEAD that can be understood; while reading if
+            the file breaks off, or ends without its FOOT.
+    """
+
+    def __init__(self, source_sha256: str, text: TextLines, name: str = "") -> None:
+        self._sha256 = source_sha256
+        self._text = text
+        self.totals = Totals()
+        self._head = self._read_head()
+        self._foot: dict[str, str] | None = None
+        self._summaries: dict[str, _Summary] = {}
+        self._summary_records = 0
+        self._bodies = 0
+        self._name_findings = _name_differences(name, self._head)
+        self._broken: list[str] = []
+        self._too_long: set[int] = set()
+        self._not_utf8: set[int] = set()
+
+    @property
+    def kind(self) -> str:
+        """``dsr_`` and the profile."""
+        return _kind(self._head["Profile"])
+
+    @property
+    def generation(self) -> str:
+        """The profile's version."""
+        return self._head["ProfileVersion"]
+
+    @property
+    def encoding(self) -> str:
+        """Of the file; DSR asks for UTF-8."""
+        return self._text.encoding
+
+    @property
+    def content_sha256(self) -> str:
+        """A digest of the text that was read, however it was packed and named."""
+        return self._text.content_sha256
+
+    @property
+    def message(self) -> Message:
+        """The message's identity; (sender, message id) is the key of idempotency."""
+        head = self._head
+        return Message(
+            head["SenderPartyId"],
+            head["MessageId"],
+            head["MessageCreatedDateTime"],
+            int(head["FileNumber"]),
+            int(head["NumberOfFiles"]),
+            f"{head['ServiceDescription']} {head['UsageStartDate']} {head['UsageEndDate']}",
+        )
+
+    @property
+    def day(self) -> date | None:
+        """The first day of use."""
+        day = read_date(self._head["UsageStartDate"], ISO_DATES)
+        return day if isinstance(day, date) else None
+
+    @property
+    def findings(self) -> dict[str, list[str]]:
+        """Check → what breaks it, once all has been read."""
+        return {
+            TOTALS_AGREE: self._foot_differences() + self._broken,
+            CROSS_SUMS_AGREE: self._sum_differences(),
+            NAME_AGREES: self._name_findings,
+        }
+
+    @property
+    def pools(self) -> list[SourceRow]:
+        """The summaries' net revenue as pool rows, where usage shares it."""
+        if self.kind not in _SHARES_POOLS:
+            return []
+        return [
+            SourceRow(
+                self._sha256,
+                summary.row_number,
+                {
+                    "used_on": self.day,
+                    "territory": summary.territory,
+                    "tier": summary.tier,
+                    "amount": format_atoms(summary.atoms),
+                    "currency": summary.currency,
+                    "summary_record_id": summary_id,
+                },
+            )
+            for summary_id, summary in self._summaries.items()
+            if summary.amounts and not summary.has_priced_lines
+        ]
+
+    # Reading
+
+    def blocks(self) -> Iterator[ReadBlock]:
+        """The file's usage lines and rejections."""
+        waiting: pl.DataFrame | None = None
+        for block in self._text.blocks():
+            records = self._records(block)
+            self._too_long |= block.too_long
+            self._not_utf8 |= block.not_utf8
+            if waiting is not None:
+                records = pl.concat([waiting, records])
+            records, waiting = _without_open_block(records)
+            if waiting.height > _BLOCK_LINES_MAX:
+                raise UnreadableFileError(
+                    "dsr:block_too_large", f"a block has more than {_BLOCK_LINES_MAX:,} records"
+                )
+            yield from self._read(records)
+        if waiting is not None and waiting.height:
+            yield from self._read(waiting)
+        if self._foot is None:
+            raise UnreadableFileError(
+                "dsr:no_foot", "there is no FOOT record: the file is not whole. Fetch it again"
+            )
+
+    def _records(self, block: LineBlock) -> pl.DataFrame:
+        """``number``, ``text``, ``record`` (type, version included) and ``block`` of each line."""
+        lines = pl.DataFrame({"text": block.texts}).with_row_index("number", block.first)
+        parts = pl.col("text").str.splitn("\t", 3)
+        return lines.select(
+            pl.col("number").cast(pl.Int64),
+            "text",
+            parts.struct[0].str.strip_chars().fill_null("").alias("record"),
+            parts.struct[1].str.strip_chars().fill_null("").alias("block"),
+        )
+
+    def _read(self, records: pl.DataFrame) -> Iterator[ReadBlock]:
+        rejections: list[Rejection] = []
+        if self._too_long:
+            is_long = pl.col("number").is_in(list(self._too_long))
+            told = "more than a million bytes; that is no record"
+            rejections += self._refuse_all(records.filter(is_long), "record:too_long", told)
+            records = records.filter(~is_long)
+        by_type = {
+            str(key[0]): part for key, part in records.partition_by("record", as_dict=True).items()
+        }
+        usage = [(name, lines) for name, lines in by_type.items() if _is_usage(name)]
+        for record_type, lines in by_type.items():
+            self._read_frame(record_type, lines, rejections)
+        bodies = records.filter(pl.col("record").str.contains(_IN_BLOCKS))["block"]
+        self._bodies += bodies.n_unique()
+        resources = self._side_records(by_type, "AS", _RESOURCE_CELLS, rejections)
+        releases = self._side_records(by_type, "RE", _RELEASE_CELLS, rejections)
+        self.totals.lines += len(rejections)
+        if rejections:
+            yield ReadBlock(_no_lines(), rejections)
+        for record_type, lines in usage:
+            for table, refused, layout in self._tables(record_type, lines, _USAGE_CELLS):
+                self.totals.lines += table.height + len(refused)
+                if layout is None:
+                    yield ReadBlock(_no_lines(), refused)
+                else:
+                    yield self._usage(layout, table, refused, resources, releases)
+
+    def _read_frame(
+        self, record_type: str, lines: pl.DataFrame, rejections: list[Rejection]
+    ) -> None:
+        """Take in what frames the usage: FOOT and summaries; refuse what is no record."""
+        base = record_type.partition(".")[0]
+        if base in _FEET:
+            self._read_foot(lines)
+        elif base.startswith("SY"):
+            self._read_summaries(lines, rejections)
+        elif record_type.startswith("#") or (not record_type and _is_blank(lines)):
+            return
+        elif not known_record(base) or base in HEADS:
+            rejections += [self._strange(row) for row in lines.to_dicts()]
+
+    def _usage(
+        self,
+        layout: RecordLayout,
+        table: pl.DataFrame,
+        refused: list[Rejection],
+        resources: pl.DataFrame,
+        releases: pl.DataFrame,
+    ) -> ReadBlock:
+        """The lines of one type of usage record."""
+        if "block" in table.columns:
+            table, lost = self._without_lost(_with_resource(table, resources))
+            refused = refused + lost
+            table = _with_release(table, releases)
+        table, unknown = self._with_summaries(table)
+        refused = refused + unknown
+        cells, several = self._line_cells(table)
+        notes: dict[str, Collection[int]] = {
+            NOT_UTF8: self._not_utf8 & set(cells["row_number"]) if self._not_utf8 else (),
+            ISRC_SEVERAL: several,
+        }
+        read = read_block(self._sha256, cells, _readings(), self.totals, notes)
+        lines = read.lines
+        is_gross = "returns" in table.columns and not _NET.intersection(layout.cells)
+        if is_gross:
+            # What is paid for is what stayed sold.
+            returned = int(lines["returns"].sum())
+            lines = lines.with_columns(units=pl.col("units") - pl.col("returns"))
+            self.totals.units -= returned
+        self._add_up(lines, table)
+        return ReadBlock(lines, refused + read.rejections)
+
+    def _line_cells(self, table: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
+        """The cells of usage lines, and the rows whose ISRC cell holds several."""
+        empty = pl.lit("")
+        has = table.columns
+        head = self._head
+
+        def cell(name: str, otherwise: pl.Expr = empty) -> pl.Expr:
+            return pl.col(name) if name in has else otherwise
+
+        is_free = cell("bearing").str.to_lowercase().is_in(["false", "0"])
+        priced = pl.col("amount") if "amount" in has else empty
+        amount = pl.when(is_free & (priced == "")).then(pl.lit("0")).otherwise(priced)
+        used_on = cell("used_on")
+        use_type = cell("use_type")
+        cells = table.select(
+            pl.col("number").alias("row_number"),
+            _or(used_on, pl.lit(head["UsageStartDate"])).alias("used_on"),
+            pl.lit(head["UsageStartDate"]).alias("reported_on"),
+            _first_of(cell("isrc")).alias("isrc"),
+            *(
+                cell(name).alias(name)
+                for name in ("upc", "grid", "dsp_recording_id", "label", "transaction_id", "units")
+            ),
+            _first_of(cell("iswc")).alias("iswc"),
+            *(_unescaped(cell(n)).alias(n) for n in ("title", "artist", "release_title")),
+            pl.lit(head["SenderName"]).alias("store"),
+            pl.col("territory"),
+            pl.col("tier"),
+            _or(use_type, pl.col("summary_use_type")).alias("use_type"),
+            pl.col("commercial_model"),
+            *([pl.col("returns")] if "returns" in has else []),
+            amount.alias("amount"),
+            pl.when(amount != "").then(pl.col("currency")).otherwise(empty).alias("currency"),
+        )
+        several: list[int] = []
+        if "isrc" in has and table["isrc"].str.contains("|", literal=True).any():
+            several = table.filter(pl.col("isrc").str.contains("|", literal=True))[
+                "number"
+            ].to_list()
+        return cells, several
+
+    # Records into tables
+
+    def _tables(
+        self, record_type: str, lines: pl.DataFrame, wanted: Mapping[str, tuple[str, ...]]
+    ) -> Iterator[tuple[pl.DataFrame, list[Rejection], RecordLayout | None]]:
+        """Records of one type by layout: ``number`` and the wanted cells, and what is refused."""
+        borders = lines["text"].str.count_matches("\t", literal=True)
+        for (number,), part in (
+            lines.with_columns(borders=borders).partition_by("borders", as_dict=True).items()
+        ):
+            cells = int(str(number))
+            layout = layout_for(record_type, cells)
+            if layout is None:
+                told = f"no version of {record_type} with {cells} cells is known"
+                yield _nothing(), self._refuse_all(part, "dsr:record_version", told), None
+            elif cells < layout.cells_min:
+                told = (
+                    f"{record_type} has {cells} cells after its type, and needs {layout.cells_min}"
+                )
+                yield _nothing(), self._refuse_all(part, "record:cells", told), None
+            else:
+                beyond = part["text"].str.splitn("\t", len(layout.cells) + 2).struct[-1]
+                is_full = beyond.str.contains(r"\S").fill_null(value=False)
+                told = f"{record_type} has {cells} cells after its type, not {len(layout.cells)}"
+                refused = self._refuse_all(part.filter(is_full), "record:cells", told)
+                yield _table_of(part.filter(~is_full), layout, wanted), refused, layout
+
+    def _side_records(
+        self,
+        by_type: Mapping[str, pl.DataFrame],
+        base: str,
+        wanted: Mapping[str, tuple[str, ...]],
+        rejections: list[Rejection],
+    ) -> pl.DataFrame:
+        """The resources or releases of the blocks at hand; broken ones are refused."""
+        parts = []
+        for record_type, lines in by_type.items():
+            if not record_type.startswith(base) or not known_record(record_type):
+                continue
+            for table, refused, _ in self._tables(record_type, lines, wanted):
+                rejections += refused
+                if "reference" not in table.columns:
+                    continue
+                missing = [name for name in wanted if name not in table.columns]
+                parts.append(
+                    table.with_columns(pl.lit("").alias(name) for name in missing).select(
+                        "number", *wanted
+                    )
+                )
+        if not parts:
+            return pl.DataFrame(schema={"number": pl.Int64} | dict.fromkeys(wanted, pl.String))
+        return pl.concat(parts).sort("number")
+
+    def _refuse_all(self, lines: pl.DataFrame, rule: str, reason: str) -> list[Rejection]:
+        return [self._refuse(row, rule, reason) for row in lines.to_dicts()]
+
+    def _refuse(self, row: Mapping[str, object], rule: str, reason: str) -> Rejection:
+        number = int(str(row["number"]))
+        text = str(row["text"])[:_KEPT]
+        source = SourceRow(self._sha256, number, {"line": text})
+        return reject(source, rule, str(row["record"]), f"line {number}: {reason}")
+
+    def _strange(self, row: Mapping[str, object]) -> Rejection:
+        told = f"{row['record']!r} is no record of a DSR that is read here"
+        return self._refuse(row, "dsr:record_unknown", told)
+
+    # Summaries, HEAD and FOOT
+
+    def _read_summaries(self, lines: pl.DataFrame, rejections: list[Rejection]) -> None:
+        for row in lines.to_dicts():
+            self._summary_records += 1
+            texts = [cell.strip() for cell in str(row["text"]).split("\t")]
+            layout = layout_for(str(row["record"]), len(texts) - 1)
+            if layout is None or len(texts) - 1 < layout.cells_min:
+                told = f"{row['record']} has {len(texts) - 1} cells; that is none that is known"
+                self._broken.append(f"line {row['number']}: {told}")
+                rejections.append(self._refuse(row, "record:cells", told))
+                continue
+            self._take_summary(int(row["number"]), layout, texts)
+
+    def _take_summary(self, number: int, layout: RecordLayout, texts: list[str]) -> None:
+        def cell(*names: str) -> str:
+            at = layout.position(*names)
+            return texts[at] if at is not None and at < len(texts) else ""
+
+        summary_id = cell("SummaryRecordId")
+        known = self._summaries.get(summary_id)
+        if known is None:
+            known = _Summary(
+                number,
+                cell("Territory"),
+                self._tier(
+                    cell("Territory"), cell("ServiceDescription", "CommercialModel"), summary_id
+                ),
+                cell("UseType"),
+                cell("CommercialModel"),
+                cell("CurrencyOfAccounting", "CurrencyOfReporting", "Currency").upper(),
+            )
+            self._summaries[summary_id] = known
+        usages = read_whole_number(cell("AllocatedUsages", "Usages", "TotalUsages") or "0", ".")
+        if layout.position("AllocatedUsages") and not cell("AllocatedUsages"):
+            usages = read_whole_number(cell("Usages", "TotalUsages") or "0", ".")
+        known.usages += usages if isinstance(usages, int) else 0
+        allocated = cell("AllocatedNetRevenueInCurrencyOfAccounting", "AllocatedNetRevenue")
+        text = allocated or cell("NetRevenue", "NetRevenueInCurrencyOfAccounting")
+        base = layout.record_type[:4]
+        if not text or base == "SY05":  # allocations of what another record tells as a whole
+            return
+        try:
+            atoms = to_atoms(parse_amount(text))
+        except AmountError as error:
+            self._broken.append(f"line {number}: the summary's net revenue: {error}")
+            return
+        key = (base, cell("RightsController") if allocated else "")
+        known.amounts[key] = known.amounts.get(key, 0) + atoms
+
+    def _tier(self, territory: str, service: str, summary_id: str) -> str:
+        """A name for what shares one summary's revenue; unique within the territory."""
+        tier = read_tier(service) if service else "all"
+        taken = {s.tier for s in self._summaries.values() if s.territory == territory}
+        return tier if tier not in taken else read_tier(f"{tier[:20]}_{summary_id}")
+
+    def _with_summaries(self, table: pl.DataFrame) -> tuple[pl.DataFrame, list[Rejection]]:
+        """What each line's summary says, beside it; lines of no summary are refused."""
+        if "summary" not in table.columns:
+            table = table.with_columns(summary=pl.lit(""))
+        if len(self._summaries) == 1:
+            # Where there is only one summary, a line that names none can mean no other.
+            (only,) = self._summaries
+            table = table.with_columns(_or(pl.col("summary"), pl.lit(only)).alias("summary"))
+        columns = ("territory", "tier", "use_type", "commercial_model", "currency")
+        summaries = pl.DataFrame(
+            [
+                [summary_id, *(getattr(summary, name) for name in columns)]
+                for summary_id, summary in self._summaries.items()
+            ],
+            schema=dict.fromkeys(
+                (
+                    "summary",
+                    "territory",
+                    "tier",
+                    "summary_use_type",
+                    "commercial_model",
+                    "currency",
+                ),
+                pl.String,
+            ),
+            orient="row",
+        )
+        joined = table.join(summaries, on="summary", how="left", maintain_order="left")
+        is_unknown = joined["territory"].is_null()
+        if not is_unknown.any():
+            return joined, []
+        refused = [
+            reject(
+                SourceRow(self._sha256, row["number"], {k: v for k, v in row.items() if v}),
+                "dsr:summary_unknown",
+                row["summary"],
+                f"line {row['number']}: summary {row['summary']!r} is not in the file, so that "
+                "territory and currency are unknown",
+            )
+            for row in joined.filter(is_unknown).to_dicts()
+        ]
+        return joined.filter(~is_unknown), refused
+
+    def _without_lost(self, table: pl.DataFrame) -> tuple[pl.DataFrame, list[Rejection]]:
+        """Usage of a resource that its block does not have is refused."""
+        is_lost = (table["transacted_resource"] != "") & ~table["has_resource"]
+        if not is_lost.any():
+            return table, []
+        refused = [
+            reject(
+                SourceRow(self._sha256, row["number"], {k: v for k, v in row.items() if v}),
+                "dsr:resource_unknown",
+                row["transacted_resource"],
+                f"line {row['number']}: block {row['block']!r} has no resource "
+                f"{row['transacted_resource']!r}",
+            )
+            for row in table.filter(is_lost).to_dicts()
+        ]
+        return table.filter(~is_lost), refused
+
+    def _add_up(self, lines: pl.DataFrame, table: pl.DataFrame) -> None:
+        """Remember what lines come to, by summary."""
+        if lines.is_empty():
+            return
+        if len(self._summaries) == 1:
+            sums = [(next(iter(self._summaries)), lines)]
+        else:
+            with_summary = lines.select("row_number", "units", "amount").join(
+                table.select(pl.col("number").alias("row_number"), "summary"), on="row_number"
+            )
+            sums = [
+                (str(key[0]), part)
+                for key, part in with_summary.partition_by("summary", as_dict=True).items()
+            ]
+        for summary_id, part in sums:
+            summary = self._summaries[summary_id]
+            summary.units_read += int(part["units"].sum())
+            summary.atoms_read += sum_of(part["amount"])
+            summary.has_priced_lines |= bool((part["amount"] != 0).any())
+
+    def _sum_differences(self) -> list[str]:
+        if int(self._head["NumberOfFiles"]) > 1:
+            return []
+        told = []
+        for summary_id, summary in self._summaries.items():
+            if summary.usages != summary.units_read:
+                told.append(
+                    f"summary {summary_id} says {summary.usages} usages, its lines come to "
+                    f"{summary.units_read}"
+                )
+            if summary.has_priced_lines and summary.atoms != summary.atoms_read:
+                told.append(
+                    f"summary {summary_id} says {format_atoms(summary.atoms)} {summary.currency}, "
+                    f"its lines come to {format_atoms(summary.atoms_read)}"
+                )
+        return told
+
+    def _read_head(self) -> dict[str, str]:
+        for line in islice(self._text.lines(), _HEAD_LINES_MAX):
+            texts = [cell.strip() for cell in line.text.rstrip("\r").split("\t")]
+            if not any(texts) or texts[0].startswith("#"):
+                continue
+            if texts[0] not in HEADS:
+                break
+            layout = layout_for(texts[0], len(texts) - 1)
+            assert layout is not None
+            head = dict.fromkeys(layout.cells, "")
+            head |= dict(zip(layout.cells, texts[1:], strict=False))
+            return _checked_head(head, layout, len(texts) - 1)
+        raise UnreadableFileError("dsr:head", "the file does not begin with a HEAD record")
+
+    def _read_foot(self, lines: pl.DataFrame) -> None:
+        for row in lines.to_dicts():
+            texts = [cell.strip() for cell in str(row["text"]).split("\t")]
+            layout = layout_for(str(row["record"]), len(texts) - 1)
+            names = () if layout is None else layout.cells
+            self._foot = dict(zip(names, texts[1:], strict=False))
+
+    def _foot_differences(self) -> list[str]:
+        foot = self._foot or {}
+        counted = {"NumberOfLinesInFile": self._text.lines_read}
+        if int(self._head["NumberOfFiles"]) == 1:
+            counted["NumberOfLinesInReport"] = self._text.lines_read
+        counted["NumberOfSummaryRecords"] = self._summary_records
+        counted["NumberOfBlocksInFile"] = self._bodies
+        told = []
+        for name, number in counted.items():
+            text = foot.get(name, "")
+            if text and text != str(number):
+                told.append(f"FOOT says {name} {text}, there are {number}")
+        return told
+
+
+# RE, AS, MW, SU, RU, LI: what stands in a block, whose id is the second cell.
+_IN_BLOCKS = r"^(?:RE|AS|MW|SU|RU|LI|CU|ML)[0-9]"
+_IDS = re.compile(r"^(?P<x>[0-9]+)of(?P<y>[0-9]+)$")
+
+
+def _is_usage(record_type: str) -> bool:
+    base = record_type.partition(".")[0]
+    return base.startswith(("SU", "SR")) and base not in {*HEADS, *_FEET} and known_record(base)
+
+
+def _kind(profile: str) -> str:
+    folded = re.sub(r"[^a-z0-9]", "", profile.casefold())
+    return _PROFILES.get(folded, f"dsr_{folded.removesuffix('profile') or 'unknown'}")
+
+
+def _checked_head(head: dict[str, str], layout: RecordLayout, cells: int) -> dict[str, str]:
+    if cells < layout.cells_min:
+        missing = ", ".join(layout.cells[cells : layout.cells_min])
+        raise UnreadableFileError(
+            "dsr:head", f"the HEAD record breaks off after {cells} cells; it lacks {missing}"
+        )
+    for name in ("FileNumber", "NumberOfFiles"):
+        if layout.record_type == "SRHE" and not head[name]:
+            head[name] = "1"
+        if not re.fullmatch(r"[0-9]{1,6}", head[name]):
+            raise UnreadableFileError("dsr:head", f"HEAD: {name} is {head[name]!r}, not a number")
+    if isinstance(read_date(head["UsageStartDate"], ISO_DATES), str):
+        raise UnreadableFileError(
+            "dsr:head", f"HEAD: UsageStartDate is {head['UsageStartDate']!r}, not a date"
+        )
+    if not head["MessageId"] or not head["SenderPartyId"]:
+        raise UnreadableFileError("dsr:head", "HEAD names no MessageId, or no SenderPartyId")
+    return head
+
+
+def _name_differences(name: str, head: Mapping[str, str]) -> list[str]:
+    """What the file's name tells otherwise than HEAD (DSR Part 1, file naming)."""
+    parts = name.partition(".")[0].split("_")
+    if parts[0] != "DSR" or len(parts) < 6:
+        return [] if not name.startswith("DSR") else [f"{name} is not named as DSR asks for"]
+    told = []
+    for part, which in ((1, "Recipient"), (2, "Sender")):
+        known = {head[f"{which}PartyId"], re.sub(r"[\s_]", "", head[f"{which}Name"])}
+        if parts[part] and known != {""} and parts[part] not in known:
+            told.append(
+                f"the name says {which.lower()} {parts[part]}, HEAD {' or '.join(sorted(known))}"
+            )
+    for piece in parts:
+        if (match := _IDS.match(piece)) is not None:
+            x, y = int(match["x"]), int(match["y"])
+            if (x, y) != (int(head["FileNumber"]), int(head["NumberOfFiles"])):
+                own = f"{head['FileNumber']}of{head['NumberOfFiles']}"
+                told.append(f"the name says file {piece}, HEAD {own}")
+    return told
+
+
+def _without_open_block(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Whole blocks, and the records of the last one, which may go on."""
+    if records.is_empty() or records["record"].str.contains("^(?:FOOT|SRFO)").any():
+        return records, records.clear()
+    in_block = records["record"].str.contains(_IN_BLOCKS)
+    if not in_block[-1]:
+        return records, records.clear()
+    other = in_block & (records["block"] != records["block"][-1])
+    last = other.arg_true()
+    start = int(last[-1]) + 1 if last.len() else 0
+    return records[:start], records[start:]
+
+
+def _table_of(
+    lines: pl.DataFrame, layout: RecordLayout, wanted: Mapping[str, tuple[str, ...]]
+) -> pl.DataFrame:
+    """``number`` and the wanted cells that the layout has, as text, stripped."""
+    positions = {
+        name: found for name, cells in wanted.items() if (found := layout.positions(*cells))
+    }
+    if lines.is_empty():
+        return pl.DataFrame(schema={"number": pl.Int64} | dict.fromkeys(positions, pl.String))
+    body = "".join(lines["text"].str.join("\n").to_list()).encode()
+    borders = int(str(lines["text"].str.count_matches("\t", literal=True)[0]))
+    there = sorted({at for found in positions.values() for at in found if at <= borders})
+    cells = pl.read_csv(
+        body,
+        separator="\t",
+        quote_char=None,
+        has_header=False,
+        infer_schema=False,
+        columns=[0, *there],
+    )
+    if cells.height != lines.height:
+        raise AssertionError(f"{lines.height} records fell into {cells.height} rows")
+    cells.columns = ["cell_0", *(f"cell_{at}" for at in there)]
+    cells = cells.with_columns(pl.all().fill_null("").str.strip_chars())
+    return cells.select(
+        lines["number"],
+        *(
+            _first_filled([f"cell_{at}" for at in found if at in there]).alias(name)
+            for name, found in positions.items()
+        ),
+    )
+
+
+def _first_filled(names: Sequence[str]) -> pl.Expr:
+    """The first of these cells that is not empty."""
+    cell = pl.lit("")
+    for name in reversed(names):
+        cell = _or(pl.col(name), cell)
+    return cell
+
+
+def _with_resource(table: pl.DataFrame, resources: pl.DataFrame) -> pl.DataFrame:
+    """Beside each record of use the resource that it names, or its block's only one."""
+    for name in ("transacted_resource", "transacted_release", "dsp_recording_id", "dsp_release_id"):
+        if name not in table.columns:
+            table = table.with_columns(pl.lit("").alias(name))
+    said = ("isrc", "iswc", "title", "artist", "dsp_recording_id")
+    told = resources.rename({name: f"as_{name}" for name in said})
+    named = _or(
+        pl.col("transacted_resource"), _or(pl.col("dsp_recording_id"), pl.col("dsp_release_id"))
+    )
+    table = table.with_columns(wanted=named)
+    by_reference = told.unique(["block", "reference"], keep="first", maintain_order=True)
+    by_id = told.unique(["block", "as_dsp_recording_id"], keep="first", maintain_order=True)
+    only = told.filter(pl.len().over("block") == 1)
+    found = [f"as_{name}" for name in said]
+    joined = table.join(
+        by_reference.select("block", pl.col("reference").alias("wanted"), *found),
+        on=["block", "wanted"], how="left", maintain_order="left",
+    )  # fmt: skip
+    if joined["as_title"].null_count():
+        joined = joined.join(
+            by_id.select("block", pl.col("as_dsp_recording_id").alias("wanted"),
+                         *(pl.col(n).alias(f"{n}_by_id") for n in found)),
+            on=["block", "wanted"], how="left", maintain_order="left",
+        ).join(
+            only.select("block", *(pl.col(n).alias(f"{n}_only") for n in found)),
+            on="block", how="left", maintain_order="left",
+        )  # fmt: skip
+        # A record that names a resource means that one; only one that names none means the only.
+        names_none = (pl.col("transacted_resource") == "") & (pl.col("transacted_release") == "")
+        joined = joined.with_columns(
+            pl.coalesce(n, f"{n}_by_id", pl.when(names_none).then(f"{n}_only")) for n in found
+        )
+    return joined.with_columns(
+        pl.col("as_title").is_not_null().alias("has_resource"),
+        pl.col("as_dsp_recording_id").fill_null("").alias("dsp_recording_id"),
+        *(pl.col(f"as_{name}").fill_null("").alias(name) for name in said[:-1]),
+    ).drop(pl.selectors.starts_with("as_"))
+
+
+def _with_release(table: pl.DataFrame, releases: pl.DataFrame) -> pl.DataFrame:
+    """Beside each record of use the release that it names, else its block's first."""
+    said = ("upc", "release_title", "label", "release_artist")
+    by_reference = releases.unique(["block", "reference"], keep="first", maintain_order=True)
+    first = releases.unique("block", keep="first", maintain_order=True)
+    joined = table.join(
+        by_reference.select("block", pl.col("reference").alias("transacted_release"), *said),
+        on=["block", "transacted_release"], how="left", maintain_order="left",
+    ).join(
+        first.select("block", *(pl.col(name).alias(f"first_{name}") for name in said)),
+        on="block", how="left", maintain_order="left",
+    )  # fmt: skip
+    joined = joined.with_columns(
+        pl.coalesce(name, f"first_{name}", pl.lit("")).alias(name) for name in said
+    )
+    return joined.with_columns(_or(pl.col("artist"), pl.col("release_artist")).alias("artist"))
+
+
+def _readings() -> dict[str, ColumnReading]:
+    amounts = ColumnReading(partial(read_amount, decimal="."), plain_column("."))
+    counts = ColumnReading(partial(read_whole_number, decimal="."), plain_column("."))
+    dates = ColumnReading(partial(read_date, formats=ISO_DATES))
+    words: dict[str, Callable[[str], object]] = {
+        "use_type": word_reader({"*": "Unknown"}, get_args(UseType)),
+        "commercial_model": word_reader({"*": "Unknown"}, get_args(CommercialModel)),
+    }
+    return {
+        "amount": amounts,
+        "units": counts,
+        "returns": counts,
+        "used_on": dates,
+        "reported_on": dates,
+    } | {name: ColumnReading(read) for name, read in words.items()}
+
+
+def _or(first: pl.Expr, otherwise: pl.Expr) -> pl.Expr:
+    return pl.when(first != "").then(first).otherwise(otherwise)
+
+
+def _first_of(texts: pl.Expr) -> pl.Expr:
+    """The first of several values (``|`` between them)."""
+    return texts.str.splitn("|", 2).struct[0].str.strip_chars().fill_null("")
+
+
+def _unescaped(texts: pl.Expr) -> pl.Expr:
+    return texts.str.replace_all(r"\\([|\\])", "$1")
+
+
+def _is_blank(lines: pl.DataFrame) -> bool:
+    return not lines["text"].str.contains(r"\S").any()
+
+
+def _nothing() -> pl.DataFrame:
+    return pl.DataFrame(schema={"number": pl.Int64})
+
+
+def _no_lines() -> pl.DataFrame:
+    return pl.DataFrame(schema=USAGE_LINE_SCHEMA)

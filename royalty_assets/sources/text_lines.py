@@ -1,0 +1,322 @@
+"""The lines of a text file, whatever it is packed and encoded in, in blocks of bounded size.
+
+Gzip and zip (of one file) are unpacked; UTF-8 and UTF-16 are told by their byte order marks; a
+line that is no UTF-8 is read as Windows-1252 and said to have been. What is refused: data that
+breaks off, a spreadsheet, and a file that unpacks to out of all proportion.
+"""
+
+import codecs
+import gzip
+import hashlib
+import io
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any, BinaryIO
+
+import polars as pl
+
+_READ_BYTES = 4 << 20
+BLOCK_BYTES = 16 << 20
+LINE_BYTES_MAX = 1 << 20
+"""A longer line is no record of anything; it is refused as one line, and not held in memory."""
+_KEPT_OF_LONG_LINE = 2000
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZIP_MAGIC = b"PK\x03\x04"
+_UNPACKED_MIN, _UNPACKED_RATIO_MAX = 256 << 20, 300
+"""Real reports pack to a tenth, repetitive ones to a hundredth; a bomb to a thousandth."""
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+
+class UnreadableFileError(Exception):
+    """A file that is refused as a whole: by which rule, and what to do."""
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(reason)
+        self.rule = rule
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line without its end; ``is_too_long`` if only its beginning is here."""
+
+    number: int
+    text: str
+    is_too_long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LineBlock:
+    """Consecutive lines.
+
+    Attributes:
+        first: number of the first, from 1.
+        texts: one String per line, without line ends.
+        body: the same as UTF-8, joined by line feeds.
+        not_utf8: numbers of the lines that were read as Windows-1252.
+        too_long: numbers of the lines of which only the beginning is here.
+    """
+
+    first: int
+    texts: pl.Series
+    body: bytes
+    not_utf8: frozenset[int] = frozenset()
+    too_long: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class _Raw:
+    """Whole lines as UTF-8 or unknown bytes, with what is known of them."""
+
+    body: bytes
+    too_long: set[int] = field(default_factory=set)
+
+
+class TextLines:
+    """The lines of one open file: first one by one (a header is looked for), then in blocks.
+
+    Attributes:
+        encoding: ``utf-8``, ``utf-16-le`` or ``utf-16-be``; lines may be exceptions (``not_utf8``).
+    """
+
+    def __init__(self, stream: BinaryIO, *, block_bytes: int = BLOCK_BYTES) -> None:
+        self._block_bytes = block_bytes
+        self._packed = _Counted(stream)
+        self._source = _unpacked(io.BufferedReader(self._packed, 1 << 16))
+        self._number = 0
+        self._unpacked_bytes = 0
+        self._is_over = False
+        self._digest = hashlib.sha256()
+        self._buffer = self._read()
+        self.encoding = "utf-8"
+        self._decoder: Any = None
+        if self._buffer.startswith(codecs.BOM_UTF8):
+            self._buffer = self._buffer[len(codecs.BOM_UTF8) :]
+        elif (name := _UTF16.get(self._buffer[:2])) is not None:
+            self.encoding = name
+            self._decoder = codecs.getincrementaldecoder(name)(errors="replace")
+            self._buffer = self._decoder.decode(self._buffer[2:]).encode("utf-8", "replace")
+
+    @property
+    def content_sha256(self) -> str:
+        """A digest of the lines read so far, whatever they were packed, encoded or ended in."""
+        return self._digest.hexdigest()
+
+    @property
+    def lines_read(self) -> int:
+        """How many lines there have been so far."""
+        return self._number
+
+    def peek(self) -> str:
+        """The beginning of the file, without taking it."""
+        return self._buffer[:_KEPT_OF_LONG_LINE].decode("utf-8", "replace")
+
+    def lines(self) -> Iterator[Line]:
+        """Line after line; what is not taken here is left for ``blocks``."""
+        while (raw := self._take_line()) is not None:
+            body, _ = self._as_utf8(raw.body, self._number + 1)
+            self._number += 1
+            yield Line(self._number, body.decode(), bool(raw.too_long))
+
+    def blocks(self) -> Iterator[LineBlock]:
+        """The rest of the file.
+
+        Raises:
+            UnreadableFileError: if the packed data breaks off, or has no end.
+        """
+        while (raw := self._take_block(self._block_bytes)) is not None:
+            first = self._number + 1
+            body = raw.body.replace(b"\r\n", b"\n") if b"\r" in raw.body else raw.body
+            body, not_utf8 = self._as_utf8(body, first)
+            texts, sizes = _split(body)
+            too_long = set(raw.too_long)
+            if (sizes > LINE_BYTES_MAX).any():
+                over = sizes > LINE_BYTES_MAX
+                too_long |= {first + n for n in over.arg_true().to_list()}
+                cut = pl.when(over).then(pl.col("line").str.head(_KEPT_OF_LONG_LINE))
+                texts = texts.to_frame().select(cut.otherwise("line"))["line"]
+                body = "\n".join(texts).encode()
+            self._number += texts.len()
+            yield LineBlock(first, texts, body, frozenset(not_utf8), frozenset(too_long))
+
+    def _as_utf8(self, body: bytes, first: int) -> tuple[bytes, set[int]]:
+        body = body.removesuffix(b"\n").removesuffix(b"\r")
+        not_utf8: set[int] = set()
+        if not body.isascii():
+            try:
+                body.decode()
+            except UnicodeDecodeError:
+                body, not_utf8 = _line_by_line(body, first)
+        self._digest.update(body)
+        self._digest.update(b"\n")
+        return body, not_utf8
+
+    def _take_line(self) -> _Raw | None:
+        end = self._buffer.find(b"\n")
+        while end < 0 and len(self._buffer) <= LINE_BYTES_MAX and self._fill():
+            end = self._buffer.find(b"\n")
+        if end < 0 and len(self._buffer) > LINE_BYTES_MAX:
+            return self._take_long_line()
+        if end < 0:
+            body, self._buffer = self._buffer, b""
+            return _Raw(body) if body else None
+        body, self._buffer = self._buffer[: end + 1], self._buffer[end + 1 :]
+        if len(body) > LINE_BYTES_MAX:
+            return _Raw(body[:_KEPT_OF_LONG_LINE], {self._number + 1})
+        return _Raw(body)
+
+    def _take_long_line(self) -> _Raw:
+        """The beginning of a line that does not end within measure; the rest is read and let go."""
+        body = self._buffer[:_KEPT_OF_LONG_LINE]
+        self._buffer = b""
+        while self._fill():
+            end = self._buffer.find(b"\n")
+            if end >= 0:
+                self._buffer = self._buffer[end + 1 :]
+                break
+            self._buffer = b""
+        return _Raw(body, {self._number + 1})
+
+    def _take_block(self, size: int) -> _Raw | None:
+        while len(self._buffer) < size and self._fill():
+            pass
+        if not self._buffer:
+            return None
+        if self._is_over and len(self._buffer) <= size:
+            body, self._buffer = self._buffer, b""
+        else:
+            end = self._buffer.rfind(b"\n", 0, max(size, 1)) + 1
+            if not end:
+                return self._take_line()
+            body, self._buffer = self._buffer[:end], self._buffer[end:]
+        return _Raw(body)
+
+    def _fill(self) -> bool:
+        piece = self._read()
+        if not piece:
+            self._is_over = True
+            if self._decoder is None:
+                return False
+            piece, self._decoder = self._decoder.decode(b"", final=True).encode(), None
+            self._buffer += piece
+            return bool(piece)
+        if self._decoder is not None:
+            piece = self._decoder.decode(piece).encode("utf-8", "replace")
+        self._buffer += piece
+        return True
+
+    def _read(self) -> bytes:
+        try:
+            piece = self._source.read1(_READ_BYTES)
+        except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile) as error:
+            raise UnreadableFileError(
+                "file:truncated_gzip" if not isinstance(error, zipfile.BadZipFile) else "file:zip",
+                f"the packed data breaks off after line {self._number} ({error}); fetch the file "
+                "again",
+            ) from None
+        self._unpacked_bytes += len(piece)
+        packed = max(self._packed.taken, 1)
+        if self._unpacked_bytes > max(_UNPACKED_MIN, packed * _UNPACKED_RATIO_MAX):
+            raise UnreadableFileError(
+                "file:bomb",
+                f"{packed:,} bytes have unpacked to {self._unpacked_bytes:,} and go on; no report "
+                "does that",
+            )
+        return bytes(piece)
+
+
+class _Counted(io.RawIOBase):
+    """A stream that knows how many bytes were taken from it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self.taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._stream.read(len(buffer)) or b""
+        buffer[: len(piece)] = piece
+        self.taken += len(piece)
+        return len(piece)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _unpacked(buffered: Any) -> Any:
+    magic = buffered.peek(4)[:4]
+    if magic.startswith(_GZIP_MAGIC):
+        return gzip.GzipFile(fileobj=buffered)
+    if magic == _ZIP_MAGIC:
+        return _only_member(buffered)
+    return buffered
+
+
+def _only_member(buffered: Any) -> IO[bytes]:
+    """The one file in a zip; a zip can only be read from its end, so it is put aside first."""
+    spooled = tempfile.SpooledTemporaryFile(max_size=BLOCK_BYTES)  # noqa: SIM115 - lives on
+    while piece := buffered.read(_READ_BYTES):
+        spooled.write(piece)
+    try:
+        packed = zipfile.ZipFile(spooled)
+        members = [info for info in packed.infolist() if not info.is_dir()]
+        names = [info.filename for info in members]
+        if any(name.startswith(("xl/", "word/")) for name in names):
+            raise UnreadableFileError(
+                "file:spreadsheet", "this is an Excel workbook; save the sheet as CSV or TSV"
+            )
+        if len(members) != 1:
+            told = ", ".join(names[:3])
+            raise UnreadableFileError(
+                "file:zip", f"the zip holds {len(names)} files ({told}); unpack it"
+            )
+        return packed.open(members[0])
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise UnreadableFileError("file:zip", f"the zip cannot be read: {error}") from None
+
+
+def _line_by_line(body: bytes, first: int) -> tuple[bytes, set[int]]:
+    """Lines of which each is UTF-8, or else was Windows-1252; and the numbers of the latter."""
+    lines = []
+    others = set()
+    for number, line in enumerate(body.split(b"\n"), start=first):
+        try:
+            line.decode()
+            lines.append(line)
+        except UnicodeDecodeError:
+            others.add(number)
+            lines.append(_windows_1252(line).encode())
+    return b"\n".join(lines), others
+
+
+def _windows_1252(line: bytes) -> str:
+    try:
+        return line.decode("cp1252")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
+def _split(body: bytes) -> tuple[pl.Series, pl.Series]:
+    """The lines of a text and their sizes in bytes; the fast way where it tells the same."""
+    if body and b"\x01" not in body:
+        lines = pl.read_csv(
+            body,
+            separator="\x01",
+            quote_char=None,
+            has_header=False,
+            new_columns=["line"],
+            infer_schema=False,
+        )["line"]
+        sizes = lines.str.len_bytes()
+        # Only if every byte is in one of the lines has none been trimmed or left out.
+        if not lines.null_count() and int(sizes.sum()) + lines.len() - 1 == len(body):
+            return lines, sizes
+    lines = pl.Series("line", body.decode().split("\n"), dtype=pl.String)
+    return lines, lines.str.len_bytes()
