@@ -4,6 +4,7 @@ What belongs here: arguments, environment for child processes, exit codes. What 
 ``console``; what happens is in the packages below.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
 import typer
@@ -35,6 +36,9 @@ from royalty_assets.demo import (
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.settings import Settings, SettingsError, load_project
 from royalty_assets.simulator.scenario import Scenario
+
+if TYPE_CHECKING:
+    from royalty_assets.sources.templates import Template
 
 app = typer.Typer(
     name="royalty-assets",
@@ -57,19 +61,26 @@ Recordings = Annotated[int, typer.Option(min=10, help="Recordings in the simulat
 Seed = Annotated[int, typer.Option(help="The same seed is the same world.")]
 
 
-@contextmanager
-def _told_errors() -> Iterator[None]:
-    """Errors that a person can mend are shown as they are, without a traceback."""
+def _can_be_mended(error: Exception) -> bool:
+    """Whether the error is one of those that say what to do; looked up only when there is one."""
     from royalty_assets.orchestration.runner import AnotherRunError
     from royalty_assets.pipeline.context import StageBlockedError
     from royalty_assets.sources.templates import TemplateError
 
+    return isinstance(error, SettingsError | TemplateError | AnotherRunError | StageBlockedError)
+
+
+@contextmanager
+def _told_errors() -> Iterator[None]:
+    """Errors that a person can mend are shown as they are, without a traceback."""
     try:
         yield
     except KeyboardInterrupt:
         complaints.print("interrupted; run it again, and it goes on where it was", style="bold red")
         raise typer.Exit(130) from None
-    except (SettingsError, TemplateError, AnotherRunError, StageBlockedError) as error:
+    except Exception as error:
+        if not _can_be_mended(error):
+            raise
         complaints.print("error:", style="bold red", end=" ")
         complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
@@ -260,6 +271,83 @@ def dead_letters(
             rows.add_row(*map(escape, cells))
         console.print(rules, rows)
         session.close()
+
+
+ReportFile = Annotated[
+    Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A report file.")
+]
+Project = Annotated[
+    Path | None,
+    typer.Option("--project", help="A project's folder, whose own templates are used too."),
+]
+
+
+@app.command("inspect")
+def inspect_command(
+    file: ReportFile,
+    project: Project = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Say what a report file is, what it comes to, and what of it is refused and why.
+
+    Nothing is stored. Works for DDEX DSR files, for every known statement, and for catalogs.
+    """
+    from royalty_assets.inspection_table import show_inspection
+    from royalty_assets.sources.inspection import inspect_file
+
+    with _told_errors():
+        found = inspect_file(file, _templates(project))
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+    else:
+        show_inspection(console, found)
+
+
+templates_app = typer.Typer(
+    help="Templates: how senders' files are laid out.", no_args_is_help=True
+)
+app.add_typer(templates_app, name="template")
+
+
+@templates_app.command("suggest")
+def template_suggest(
+    file: ReportFile,
+    project: Project = None,
+    name: Annotated[str | None, typer.Option(help="Of the template; else the file's.")] = None,
+) -> None:
+    """Draft a template for a file that none recognises, for a person to finish.
+
+    `royalty-assets template suggest FILE > my-label/templates/some_sender.yaml`
+    """
+    from royalty_assets.sources.template_draft import suggest_template
+    from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
+
+    with _told_errors():
+        known = [t for t in _templates(project) if t.records == "report_lines"]
+        with file.open("rb") as stream:
+            try:
+                own_name = file.name.partition(".")[0]
+                typer.echo(suggest_template(name or own_name, TextLines(stream), known), nl=False)
+            except UnreadableFileError as error:
+                raise SettingsError(f"{file}: {error.reason}") from None
+
+
+@templates_app.command("list")
+def template_list(project: Project = None) -> None:
+    """List the known templates and their generations, with the columns that tell them."""
+    table = Table("template", "generation", "rows are", "known by")
+    with _told_errors():
+        for template in _templates(project):
+            cells = [template.name, template.generation, template.records.replace("_", " ")]
+            table.add_row(*map(escape, [*cells, ", ".join(template.signature)]))
+    console.print(table)
+
+
+def _templates(project: Path | None) -> "list[Template]":
+    from royalty_assets.sources.templates import bundled_templates, read_templates
+
+    own = [] if project is None else read_templates(project / "templates")
+    return [*bundled_templates(), *own]
 
 
 @app.command()

@@ -25,8 +25,8 @@ STAGE_CHECKS: dict[Stage, dict[str, str]] = {
         "have the sender deliver the named file again, or add a template for it.",
         "report_totals_agree": "Each report's lines come to what its footer says. If red: the "
         "file is not whole, or its template reads it wrongly.",
-        "report_cross_sums_agree": "A DSR's lines come to what its summaries say. Warns, unless the "
-        "feed's `checks` in feeds.yaml say otherwise: ask the sender.",
+        "report_cross_sums_agree": "A DSR's lines come to what its summaries say. Warns, unless "
+        "the feed's `checks` in feeds.yaml say otherwise: ask the sender.",
         "report_name_agrees": "A DSR's file name says what its HEAD says. Warns by default.",
         "every_message_is_sent_once": "No DDEX message came with two contents. If red: ask the "
         "sender which is right, and take the other out of the inbox.",

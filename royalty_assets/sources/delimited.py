@@ -504,7 +504,7 @@ class DelimitedFile:
     def _find_header(self, templates: Sequence[Template]) -> tuple[Template, str, list[str]]:
         seen: list[list[str]] = []
         for line in islice(self._text.lines(), HEADER_LINES_MAX):
-            splits = {delimiter: _header_cells(line.text, delimiter) for delimiter in _DELIMITERS}
+            splits = {delimiter: header_cells(line.text, delimiter) for delimiter in _DELIMITERS}
             for delimiter, cells in splits.items():
                 template = recognise(cells, templates)
                 if template is not None:
@@ -590,7 +590,8 @@ def _cells(text: str, delimiter: str, expected: int = 0) -> list[str]:
     return cells
 
 
-def _header_cells(text: str, delimiter: str) -> list[str]:
+def header_cells(text: str, delimiter: str) -> list[str]:
+    """The cells of a line that may be a header, however it is quoted."""
     try:
         cells = _cells(text, delimiter)
     except csv.Error:
