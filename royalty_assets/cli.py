@@ -273,6 +273,30 @@ def dead_letters(
         session.close()
 
 
+@app.command()
+def calendar(home: Home = Path("data")) -> None:
+    """Show what each feed owes by when, and which deliveries are late, missing or re-sent.
+
+    A feed promises something by `calendar` in feeds.yaml.
+    """
+    from royalty_assets.orchestration.session import PipelineSession
+    from royalty_assets.pipeline.calendar import (
+        CALENDAR_COLUMNS,
+        calendar_rows,
+        delivery_calendar,
+    )
+
+    with _told_errors():
+        session = PipelineSession(Settings(home=home), load_project(home))
+        table = Table(*CALENDAR_COLUMNS)
+        rows = calendar_rows(delivery_calendar(session.context))
+        for row in rows:
+            style = "red" if row[4] == "missing" else "yellow" if row[4] == "late" else None
+            table.add_row(*map(escape, row), style=style)
+        console.print(table if rows else "No feed has a calendar; see `calendar` in feeds.yaml.")
+        session.close()
+
+
 ReportFile = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A report file.")
 ]

@@ -7,6 +7,11 @@ import dagster as dg
 
 from royalty_assets.domain.feeds import Project
 from royalty_assets.orchestration.assets import project_assets
+from royalty_assets.orchestration.deliveries import (
+    deliveries_asset,
+    deliveries_job,
+    deliveries_schedule,
+)
 from royalty_assets.orchestration.partitions import feed_partitions, month_partitions
 from royalty_assets.orchestration.schedules import month_end_job, month_end_schedule
 from royalty_assets.orchestration.sensors import chain_job, delivery_sensor
@@ -27,10 +32,10 @@ def build_defs(
     project = project or load_project(settings.home)
     months = month_partitions(project)
     return dg.Definitions(
-        assets=project_assets(project),
-        jobs=[*map(chain_job, project.feeds), month_end_job(project)],
+        assets=[*project_assets(project), deliveries_asset(project)],
+        jobs=[*map(chain_job, project.feeds), month_end_job(project), deliveries_job()],
         sensors=[delivery_sensor(feed, feed_partitions(feed)) for feed in project.feeds],
-        schedules=[month_end_schedule(months)],
+        schedules=[month_end_schedule(months), deliveries_schedule()],
         resources={"session": session or PipelineSession(settings, project)},
         # A process per step would pay the imports again for each of them.
         executor=dg.in_process_executor,

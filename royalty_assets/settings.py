@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from royalty_assets.domain.feeds import HttpSource, Project
+from royalty_assets.domain.feeds import HttpSource, InboxSource, Project
 
 CONFIG_NAME = "feeds.yaml"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -107,7 +107,7 @@ def _replace_variable(match: re.Match[str]) -> str:
 
 
 def feed_tokens(project: Project) -> dict[str, str]:
-    """Variable → bearer token, for the variables that sources name.
+    """Variable → bearer token or password, for the variables that sources name.
 
     Raises:
         SettingsError: if a named variable is not set.
@@ -115,12 +115,15 @@ def feed_tokens(project: Project) -> dict[str, str]:
     tokens = {}
     for feed in project.feeds:
         for source in (feed.source, feed.pool_source):
-            if isinstance(source, HttpSource) and source.token_env:
-                token: Any = os.environ.get(source.token_env)
-                if not token:
+            name = source.token_env if isinstance(source, HttpSource) else None
+            if isinstance(source, InboxSource):
+                name = source.password_env
+            if name:
+                secret: Any = os.environ.get(name)
+                if not secret:
                     raise SettingsError(
-                        f"feed {feed.name} needs its token in the environment variable "
-                        f"{source.token_env}, which is not set"
+                        f"feed {feed.name} needs its secret in the environment variable {name}, "
+                        "which is not set"
                     )
-                tokens[source.token_env] = token
+                tokens[name] = secret
     return tokens

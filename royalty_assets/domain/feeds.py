@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 
@@ -70,13 +71,42 @@ class HttpSource(_Configured):
 
 
 class InboxSource(_Configured):
-    """A folder that report files are dropped into, relative to the project's home.
+    """A folder that report files are dropped into.
 
     A file may hold several periods; each of its lines goes to the partition of its own date.
+
+    Attributes:
+        folder: relative to the project's home, or ``s3://bucket/prefix``, or
+            ``sftp://user@host:port/folder``.
+        semaphore: whether a file counts only when an empty file of its name and ``.ctrl`` is
+            beside it, as DDEX asks for.
+        settle_seconds: a file that was changed more recently is left to be finished.
+        endpoint_url: of a store that speaks S3 and is not Amazon's.
+        password_env: the environment variable that holds the SFTP password.
+        key_file, known_hosts: SFTP key and host keys, where not in ~/.ssh.
     """
 
     dialect: Literal["inbox"]
     folder: str
+    semaphore: bool = False
+    settle_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
+    endpoint_url: str | None = None
+    password_env: str | None = None
+    key_file: str | None = None
+    known_hosts: str | None = None
+
+    @field_validator("folder")
+    @classmethod
+    def _is_a_place_we_can_read(cls, folder: str) -> str:
+        scheme, colon, rest = folder.partition("://")
+        if colon and (scheme not in {"s3", "sftp"} or not rest.strip("/")):
+            raise ValueError(f"{folder}: a folder of the project, s3://… or sftp://…")
+        return folder
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the folder is on another machine."""
+        return "://" in self.folder
 
 
 Severity = Literal["block", "warn", "off"]
@@ -191,7 +221,7 @@ class Project(_Configured):
         names = [feed.name for feed in self.feeds]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"feed names must be unique; repeated: {', '.join(repeated)}")
-        if reserved := sorted({"catalog", "ledger", "payouts"}.intersection(names)):
+        if reserved := sorted({"catalog", "deliveries", "ledger", "payouts"}.intersection(names)):
             raise ValueError(f"reserved as asset names: {', '.join(reserved)}")
         return self
 

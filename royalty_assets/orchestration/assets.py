@@ -132,6 +132,7 @@ def _pool_asset(feed: Feed, months: dg.TimeWindowPartitionsDefinition) -> dg.Ass
 
     spec = dg.AssetSpec(
         stage_key(feed, Stage.POOL),
+        deps=[stage_key(feed, Stage.VALIDATED)] if feed.pools_in_reports else [],
         description="The money that the feed's usage of the month shares, by territory and tier.",
         group_name=feed.name,
         owners=[feed.owner],

@@ -53,6 +53,8 @@ STAGE_CHECKS: dict[Stage, dict[str, str]] = {
         "every_unit_is_accounted_for": "Invariant 1: units in = posted to recordings or suspense.",
         "ledger_balances_to_money_reported": "Receivables are what reports and pools say, to the "
         "last digit.",
+        "remittance_agrees": "Lines, control total and cash of each feed that asks for it agree. "
+        "If red: record the payment in remittances/, or ask the sender for the difference.",
     },
     Stage.PAYOUTS: {
         "every_amount_is_accounted_for": "Invariant 1: money in = paid + held + in suspense + "

@@ -23,6 +23,7 @@ from royalty_assets.pipeline.payload_store import (
     put_payloads,
 )
 from royalty_assets.sources.dialects import CursorSource, FileSource, open_http_source
+from royalty_assets.sources.drops import open_drop
 from royalty_assets.sources.inbox import InboxSource as InboxReader
 from royalty_assets.sources.inbox import PartitionOfDay
 from royalty_assets.sources.payloads import Delivery, Payload, Source, SourceError
@@ -52,12 +53,21 @@ def open_source(
         token = context.tokens.get(source.token_env) if source.token_env else None
         return open_http_source(source, token)
     cadence = Cadence.MONTHLY if records is RecordKind.POOLS else feed.cadence
+    folder = context.home / source.folder
+    drop = None
+    if source.is_remote:
+        folder = context.home / "drops" / feed.name / str(records)
+        password = context.tokens.get(source.password_env) if source.password_env else None
+        drop = open_drop(source, folder, password)
     return InboxReader(
-        context.home / source.folder,
+        folder,
         PartitionOfDay(feed, cadence),
         [template for template in context.templates if template.records == records],
         records,
         context.inbox_looks,
+        drop=drop,
+        semaphore=source.semaphore,
+        settle_seconds=source.settle_seconds,
     )
 
 
@@ -298,9 +308,10 @@ def hive_folder(partition: Partition) -> str:
 
 def _tell_quarantined(context: PipelineContext, feed: Feed, source: InboxReader) -> None:
     """Record the files that are refused as a whole; once per set of such files."""
-    told = combined_sha256(sorted(file.sha256 for file in source.quarantined))
+    waiting = [f"{name}: {why}" for name, why in source.waiting]
+    told = combined_sha256([*sorted(file.sha256 for file in source.quarantined), "", *waiting])
     current = context.registry.commit(feed.name, Stage.RAW, INBOX_PARTITION)
-    if current is None and not source.quarantined:
+    if current is None and not source.quarantined and not waiting:
         return
     if current is not None and current.input_sha256 == told:
         return
@@ -321,11 +332,16 @@ def _tell_quarantined(context: PipelineContext, feed: Feed, source: InboxReader)
             revision=revision.revision,
             input_sha256=told,
             batch_ids=(),
-            counts={"files": len(source.files), "quarantined": len(source.quarantined)},
+            counts={
+                "files": len(source.files),
+                "quarantined": len(source.quarantined),
+                "waiting": len(waiting),
+            },
             checks={
                 "every_file_is_readable": [
                     f"{file.name}: {file.reason}" for file in source.quarantined
                 ]
             },
+            warnings={"every_file_is_complete": waiting} if waiting else {},
         )
     )

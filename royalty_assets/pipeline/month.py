@@ -33,6 +33,7 @@ from royalty_assets.pipeline.context import (
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
+from royalty_assets.pipeline.remittances import remittance_findings, remittances_sha256
 from royalty_assets.storage.lake import put_frame, read_frame
 
 LEDGER_VERSION = "1"
@@ -50,14 +51,16 @@ class _MonthInput:
 
 def posted(context: PipelineContext, month: Partition) -> Commit | None:
     """The ledger in force, if there is nothing to post anew."""
-    input_sha256 = _ledger_input_sha256(_month_input(context, month))
+    input_sha256 = _ledger_input_sha256(context, _month_input(context, month))
     return standing(context, LEDGER_FEED, Stage.LEDGER, month.key, input_sha256)
 
 
-def _ledger_input_sha256(wanted: _MonthInput) -> str:
+def _ledger_input_sha256(context: PipelineContext, wanted: _MonthInput) -> str:
+    remittances = remittances_sha256(context)
     return combined_sha256(
         [
             LEDGER_VERSION,
+            *([remittances] if remittances else []),
             *(batch.sha256 for batch in wanted.matched),
             *(batch.sha256 for batch in wanted.pools),
             *wanted.wanting,
@@ -71,7 +74,7 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     What is wanting, or red, shuts the gate: the ledger shows what is there, and is not paid.
     """
     wanted = _month_input(context, month)
-    input_sha256 = _ledger_input_sha256(wanted)
+    input_sha256 = _ledger_input_sha256(context, wanted)
     commit = standing(context, LEDGER_FEED, Stage.LEDGER, month.key, input_sha256)
     if commit is not None:
         return Outcome(month.key, commit, changed=False)
@@ -81,6 +84,7 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     committed = _commit_batch(context, month, Stage.LEDGER, input_sha256, [("ledger", ledger)])
     claims = ledger.filter(pl.col("account") != Account.RECEIVABLE)
     units = int(claims["units"].sum())
+    unpaid, noted = remittance_findings(context, month, recount.by_feed)
     in_suspense = int(claims.filter(pl.col("account") == Account.SUSPENSE)["units"].sum())
     commit = Commit(
         feed=LEDGER_FEED,
@@ -101,7 +105,9 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
                 recount.units, units - in_suspense, in_suspense
             ),
             "ledger_balances_to_money_reported": _money_differences(recount.atoms, ledger),
+            "remittance_agrees": unpaid,
         },
+        warnings={"remittance_agrees": noted} if noted else {},
     )
     context.registry.commit_partition(commit)
     return Outcome(month.key, commit)
@@ -251,16 +257,27 @@ class _Recount:
     """What a month's input comes to, summed again from the objects: the ledger's yardstick."""
 
     units: int = 0
-    atoms: dict[str, int] = field(default_factory=dict)
+    by_feed: dict[tuple[str, str], int] = field(default_factory=dict)
     sharing_feeds: set[str] = field(default_factory=set)
 
+    @property
+    def atoms(self) -> dict[str, int]:
+        """Currency → atoms, over all feeds."""
+        sums: dict[str, int] = {}
+        for (_, currency), atoms in self.by_feed.items():
+            sums[currency] = sums.get(currency, 0) + atoms
+        return sums
+
     def add_money(self, frame: pl.DataFrame) -> None:
-        """Add the amounts of rows that have one, by currency."""
+        """Add the amounts of rows that have one, by feed and currency."""
         priced = frame.filter(pl.col("amount").is_not_null())
-        for currency, atoms in zip(
-            priced["currency"].to_list(), series_to_atoms(priced["amount"]), strict=True
+        for feed, currency, atoms in zip(
+            priced["feed"].to_list(),
+            priced["currency"].to_list(),
+            series_to_atoms(priced["amount"]),
+            strict=True,
         ):
-            self.atoms[currency] = self.atoms.get(currency, 0) + atoms
+            self.by_feed[feed, currency] = self.by_feed.get((feed, currency), 0) + atoms
 
 
 def _recount(context: PipelineContext, wanted: _MonthInput, pools: pl.DataFrame) -> _Recount:

@@ -35,6 +35,7 @@ CUT_REPORT_BYTES_MAX = 2 << 20
 """A report of several months is cut once and kept while its months are validated, up to this
 size; a larger one is read again for each of its months, so that memory stays bounded."""
 
+MESSAGE_CONFLICTING = "dsr:message_conflicting"
 _TRANSACTION = ["transaction_id", "dsp_recording_id", "isrc", "territory", "tier", "use_type"]
 
 
@@ -406,7 +407,7 @@ def _set_repetitions_aside(taken: Sequence[TakenReport]) -> None:
                 "sender which is right, and remove the other"
             )
             report.lines, report.parts, report.rejections = 0, [], []
-            report.problem = ("dsr:message_conflicting", told)
+            report.problem = (MESSAGE_CONFLICTING, told)
             report.findings = {"every_message_is_sent_once": [told]}
             continue
         messages[key] = report

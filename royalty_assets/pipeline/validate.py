@@ -35,7 +35,7 @@ from royalty_assets.pipeline.context import (
 )
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.payload_store import StoredPayload, stored_payloads
-from royalty_assets.pipeline.reports import take_reports
+from royalty_assets.pipeline.reports import MESSAGE_CONFLICTING, take_reports
 from royalty_assets.sources.rows import event_rows, in_chunks
 from royalty_assets.sources.templates import templates_sha256
 from royalty_assets.sources.text_lines import UnreadableFileError
@@ -67,6 +67,7 @@ class _Tally:
     rejected: int = 0
     repeated: int = 0
     units: int = 0
+    taken_back: int = 0
     findings: dict[str, list[str]] = field(default_factory=dict)
 
     def find(self, check: str, findings: list[str]) -> None:
@@ -134,7 +135,8 @@ def validate(context: PipelineContext, feed: Feed, partition: Partition) -> Outc
             "rejected": tally.rejected,
             "duplicates": tally.repeated,
             "units": tally.units,
-        },
+        }
+        | ({"taken_back": tally.taken_back} if tally.taken_back else {}),
         checks=checks,
         warnings=warnings,
     )
@@ -183,7 +185,8 @@ def _bury_file(work: _Work, name: str, sha256: str, rule: str, reason: str) -> N
     letter = DeadLetter(sha256, 0, name, rule, "", reason, "")
     work.context.registry.add_dead_letters(work.revision, [letter])
     work.tally.rejected += 1
-    work.tally.find("every_payload_is_readable", [f"{name}: {reason}"])
+    if rule != MESSAGE_CONFLICTING:
+        work.tally.find("every_payload_is_readable", [f"{name}: {reason}"])
 
 
 def _validate_reports(work: _Work, payloads: Iterator[StoredPayload]) -> list[Batch]:
@@ -214,7 +217,8 @@ def _validate_reports(work: _Work, payloads: Iterator[StoredPayload]) -> list[Ba
     if stored is None:
         return []
     units = sum(report.record().counts["units"] for report in taken)
-    tally.accepted += stored.rows
+    tally.accepted += sum(report.lines for report in taken)
+    tally.taken_back += sum(report.reversals for report in taken)
     tally.units += units
     return [_commit_lines(work, work.partition.window, stored, units)]
 

@@ -11,6 +11,7 @@ bytes replaces the first in the partitions that it holds rows of, and in no othe
 another delivery.
 """
 
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -25,6 +26,7 @@ from royalty_assets.domain.usage import RecordKind
 from royalty_assets.domain.validation import Rejection, SourceRow, belongs_on
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.sources.delimited import DelimitedFile, readable
+from royalty_assets.sources.drops import Drop
 from royalty_assets.sources.payloads import Delivery, Payload
 from royalty_assets.sources.reading import Message, ReadBlock
 from royalty_assets.sources.reports import file_sha256, open_report
@@ -119,6 +121,8 @@ class InboxSource:
         partition_of: assigns rows.
         templates: that may recognise a file here.
         records: what the files hold.
+        drop: the remote folder that ``folder`` mirrors, if it does.
+        settle_seconds: a file changed more recently is left to be finished.
         semaphore: whether a file is whole only when an empty ``.ctrl`` file stands beside it.
         looks: what was seen in a file of this name, size and time before; added to.
     """
@@ -131,9 +135,13 @@ class InboxSource:
         records: RecordKind,
         looks: dict[LookKey, Look],
         *,
+        drop: Drop | None = None,
         semaphore: bool = False,
+        settle_seconds: int = 0,
     ) -> None:
+        self._drop = drop
         self._semaphore = semaphore
+        self._settle_seconds = settle_seconds
         self._folder = folder
         self._records = records
         self._partition_of = partition_of
@@ -144,6 +152,8 @@ class InboxSource:
         self.waiting: list[tuple[str, str]] = []
 
     async def __aenter__(self) -> Self:
+        if self._drop is not None:
+            self.waiting += await self._drop.mirror()
         for path in self._paths():
             look = self._look(path)
             if isinstance(look, InboxFile):
@@ -182,6 +192,10 @@ class InboxSource:
                 continue
             if self._semaphore and not any(other.exists() for other in semaphores_of(path)):
                 self.waiting.append((readable(path.name), "waits for its .ctrl file"))
+                continue
+            if self._settle_seconds and time.time() - path.stat().st_mtime < self._settle_seconds:
+                told = f"was changed less than {self._settle_seconds} s ago"
+                self.waiting.append((readable(path.name), told))
                 continue
             yield path
 

@@ -278,13 +278,13 @@ class Registry:
         with self._engine.begin() as connection:
             self._add(connection, tables.deliveries, rows)
 
-    def deliveries(self, feed: str) -> list[Delivered]:
-        """The files of a feed that have come, by partition and time."""
+    def deliveries(self, feed: str, partition_key: str) -> list[Delivered]:
+        """The files that have come for a partition, by time."""
         table = tables.deliveries
         query = (
             sa.select(table)
-            .where(table.c.feed == feed)
-            .order_by(table.c.partition_key, table.c.received_at, table.c.name, table.c.sha256)
+            .where(table.c.feed == feed, table.c.partition_key == partition_key)
+            .order_by(table.c.received_at, table.c.name, table.c.sha256)
         )
         with self._engine.connect() as connection:
             return [
