@@ -24,6 +24,7 @@ from royalty_assets.sources.payloads import PermanentSourceError, TransientSourc
 _STATE = ".mirror.json"
 _PARTIAL = ".arriving"
 _TIMEOUT_SECONDS = 30
+LISTED_PER_PAGE = 1000
 
 
 class Drop(Protocol):
@@ -149,7 +150,10 @@ class S3Drop:
         """(name, version, key) of each object directly under the prefix."""
         prefix = f"{self._prefix}/" if self._prefix else ""
         pages = client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+            Bucket=self._bucket,
+            Prefix=prefix,
+            Delimiter="/",
+            PaginationConfig={"PageSize": LISTED_PER_PAGE},
         )
         for page in pages:
             for item in page.get("Contents", []):

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -262,24 +263,33 @@ def _unpacked(buffered: Any) -> Any:
 def _only_member(buffered: Any) -> IO[bytes]:
     """The one file in a zip; a zip can only be read from its end, so it is put aside first."""
     spooled = tempfile.SpooledTemporaryFile(max_size=BLOCK_BYTES)  # noqa: SIM115 - lives on
-    while piece := buffered.read(_READ_BYTES):
-        spooled.write(piece)
     try:
-        packed = zipfile.ZipFile(spooled)
-        members = [info for info in packed.infolist() if not info.is_dir()]
-        names = [info.filename for info in members]
-        if any(name.startswith(("xl/", "word/")) for name in names):
-            raise UnreadableFileError(
-                "file:spreadsheet", "this is an Excel workbook; save the sheet as CSV or TSV"
-            )
-        if len(members) != 1:
-            told = ", ".join(names[:3])
-            raise UnreadableFileError(
-                "file:zip", f"the zip holds {len(names)} files ({told}); unpack it"
-            )
-        return packed.open(members[0])
+        while piece := buffered.read(_READ_BYTES):
+            spooled.write(piece)
+        member = _open_only_member(zipfile.ZipFile(spooled))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        spooled.close()
         raise UnreadableFileError("file:zip", f"the zip cannot be read: {error}") from None
+    except UnreadableFileError:
+        spooled.close()
+        raise
+    weakref.finalize(member, spooled.close)
+    return member
+
+
+def _open_only_member(packed: zipfile.ZipFile) -> IO[bytes]:
+    members = [info for info in packed.infolist() if not info.is_dir()]
+    names = [info.filename for info in members]
+    if any(name.startswith(("xl/", "word/")) for name in names):
+        raise UnreadableFileError(
+            "file:spreadsheet", "this is an Excel workbook; save the sheet as CSV or TSV"
+        )
+    if len(members) != 1:
+        told = ", ".join(names[:3])
+        raise UnreadableFileError(
+            "file:zip", f"the zip holds {len(names)} files ({told}); unpack it"
+        )
+    return packed.open(members[0])
 
 
 def _line_by_line(body: bytes, first: int) -> tuple[bytes, set[int]]:
