@@ -17,8 +17,10 @@ from stdnum.exceptions import ValidationError
 # IFPI ISRC Bulletin 2015/01: prefix code of 5, year of 2, designation of 5; no check digit.
 ISRC_PATTERN = r"^[A-Z]{2}[A-Z0-9]{3}[0-9]{7}$"
 _ISRC = re.compile(ISRC_PATTERN)
-_ISRC_PADDING = re.compile(r"^ISRC[:\s-]*|[\s-]+", re.IGNORECASE)
+_ISRC_PADDING = re.compile(r"^ISRC[:\s-]*|[\s\u2010-\u2015-]+|^['=\"]+|\"$", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s.\-]+")
+# What a spreadsheet adds to a barcode without taking a digit from it.
+_SPREADSHEET = re.compile(r"^['=\"]+|\"$|(?<=[0-9])\.0+$")
 GTIN_DIGITS = 14
 """The normal form of UPC, EAN and GTIN: 14 digits, zeros in front (GS1 General Specifications)."""
 
@@ -47,7 +49,7 @@ def normalise_gtin(text: str) -> str | None:
     None too for fewer than 6 digits, for all zeros, and for what a spreadsheet made of one
     (``8.6E+11``): its digits are gone.
     """
-    digits = _SEPARATORS.sub("", text)
+    digits = _SEPARATORS.sub("", _SPREADSHEET.sub("", text.strip()))
     if not digits.isascii() or not digits.isdecimal() or not 6 <= len(digits) <= GTIN_DIGITS:
         return None
     if not int(digits) or ean.calc_check_digit(digits[:-1].zfill(GTIN_DIGITS - 1)) != digits[-1]:

@@ -53,6 +53,8 @@ def with_notes(lines: pl.DataFrame) -> pl.DataFrame:
     ]
     found = lines.select(condition.alias(word) for word, condition in told)
     words = [word for word, _ in told if found[word].any()]
+    as_sent = pl.when(pl.col("isrc") != pl.col("isrc_as_sent")).then("isrc_as_sent")
+    lines = lines.with_columns(isrc_as_sent=as_sent)
     if not words:
         return lines
     notes = pl.concat_str(

@@ -28,6 +28,7 @@ from royalty_assets.domain.identifiers import ISRC_PATTERN
 from royalty_assets.domain.money import to_atoms
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE, atoms_to_series
 from royalty_assets.domain.usage import (
+    IDENTIFYING,
     NO_NUL,
     UNITS_MAX,
     USAGE_LINE_SCHEMA,
@@ -40,7 +41,7 @@ Converter = Callable[[str], Any]
 """The text of a cell as a value for the model; what it cannot read it gives back as it is."""
 
 # Within these the conversion is exact, and no bound of the model is reached.
-_PLAIN_AMOUNT = r"^[+-]?(?:[0-9]{1,12}\.?[0-9]{0,18}|\.[0-9]{1,18})$"
+_PLAIN_AMOUNT = r"^[+-]?(?:[0-9]{1,12}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})$"
 _PLAIN_UNITS = rf"^-?[0-9]{{1,{len(str(UNITS_MAX)) - 1}}}$"
 
 
@@ -96,13 +97,14 @@ def screen(cells: pl.DataFrame, readings: Mapping[str, ColumnReading]) -> Screen
         if is_clear is not None:
             cleared = cleared & is_clear
     lines = pl.DataFrame(columns)
-    if lines.width == len(ReportLine.model_fields) + 1:
+    is_complete = lines.width == len(ReportLine.model_fields) + 1
+    if is_complete:
         cleared = cleared & lines.select(_is_whole()).to_series()
-    if cleared.all():
-        return Screened(lines, [])
+        if cleared.all():
+            return Screened(lines, [])
     suspects = cells.filter(~cleared)
     return Screened(
-        lines.filter(cleared) if cleared.any() else pl.DataFrame(schema=_line_schema()),
+        lines.filter(cleared) if is_complete else pl.DataFrame(schema=_line_schema()),
         [(row.pop("row_number"), convert_row(row, readings)) for row in suspects.to_dicts()],
     )
 
@@ -127,7 +129,7 @@ def _line_schema() -> dict[str, pl.DataType]:
 
 def _is_whole() -> pl.Expr:
     """``ReportLine._is_whole``, for cleared columns."""
-    identified = (pl.col("isrc") != "") | (pl.col("title") != "") | (pl.col("upc") != "")
+    identified = pl.any_horizontal(pl.col(name) != "" for name in IDENTIFYING)
     return identified & (pl.col("amount").is_null() == pl.col("currency").is_null())
 
 

@@ -28,6 +28,7 @@ _PART_OF = {"ES-CE": "ES", "ES-CN": "ES", "ES-ML": "ES", "UK": "GB", "EL": "GR",
 # CISAC TIS numbers are ISO 3166 numeric codes, with these exceptions (TIS 2136 is the world).
 _TIS = {"2136": WORLDWIDE, "530": "AN", "891": "CS", "736": "SD", "230": "ET", "886": "YE"}
 
+_PARENTHESIS = re.compile(r"\([^)]*\)")
 _SHORTER = {"saint": "st", "sainte": "st"}
 
 # What neither ISO 3166 nor CLDR calls a territory, and music services do.
@@ -36,7 +37,6 @@ _ALIASES = {
     "WW": WORLDWIDE,
     "World": WORLDWIDE,
     "Global": WORLDWIDE,
-    "All": WORLDWIDE,
     "Rest of world": WORLDWIDE,
     "England": "GB",
     "Great Britain": "GB",
@@ -90,6 +90,35 @@ _ALIASES = {
     "Großbritannien": "GB",
     "Объединенные Арабские Эмираты": "AE",
     "UAE": "AE",
+    "US Virgin Islands": "VI",
+    "Korea South": "KR",
+    "Korea North": "KP",
+    "Hong Kong China": "HK",
+    "Macau China": "MO",
+    "Taiwan China": "TW",
+    "Congo Republic of": "CG",
+    "Congo Democratic Republic of": "CD",
+    "Holy See": "VA",
+    "Republic of Kosovo": "XK",
+    "Republic of Ireland": "IE",
+    "East Timor": "TL",
+    "Lao PDR": "LA",
+    "Palestinian Territory": "PS",
+    "Palestinian Territory Occupied": "PS",
+    "FYROM": "MK",
+    "Libyan Arab Jamahiriya": "LY",
+    "США": "US",
+    "Соединенные Штаты Америки": "US",
+    "Российская Федерация": "RU",
+    "Южная Корея": "KR",
+    "Кыргызстан": "KG",
+    "Белоруссия": "BY",
+    "Молдавия": "MD",
+    "ОАЭ": "AE",
+    "États-Unis d'Amérique": "US",
+    "Estados Unidos de América": "US",
+    "Grande-Bretagne": "GB",
+    "Guyane": "GF",
     "XKX": "XK",
     "KOS": "XK",
     "Serbia and Montenegro": "CS",
@@ -130,7 +159,12 @@ def territory_of(text: str) -> str | None:
         return _TIS.get(upper.lstrip("0")) or _numeric_codes().get(upper.zfill(3))
     if len(upper) == 3 and (country := pycountry.countries.get(alpha_3=upper)) is not None:
         return str(country.alpha_2)
-    return _names().get(_fold(written))
+    folded = _fold(_PARENTHESIS.sub(" ", written) or written)
+    if (code := _names().get(folded)) is not None:
+        return code
+    # "U.K." and "U. S." are letters of a code.
+    letters = folded.replace(" ", "").upper()
+    return territory_of(letters) if letters != upper and len(letters) in {2, 3} else None
 
 
 @cache

@@ -247,6 +247,10 @@ class PlayEvent(_Record):
         return self
 
 
+IDENTIFYING = ("isrc", "title", "upc", "grid", "dsp_recording_id", "release_title")
+"""The fields of a report line of which one has to say what was used."""
+
+
 class ReportLine(_Record):
     """One line of a sales or usage report. Without an amount it shares its feed's pool.
 
@@ -279,8 +283,10 @@ class ReportLine(_Record):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if not (self.isrc or self.title or self.upc):
-            raise PydanticCustomError("unidentified", "No ISRC, no UPC and no title is given")
+        if not any(getattr(self, name) for name in IDENTIFYING):
+            raise PydanticCustomError(
+                "unidentified", "Nothing says which recording or release it is"
+            )
         if (self.amount is None) != (self.currency is None):
             raise PydanticCustomError("money_incomplete", "An amount needs a currency, and back")
         return self
@@ -341,8 +347,9 @@ USAGE_LINE_SCHEMA: dict[str, pl.DataType] = {
 }
 """The canonical usage line, after DSR Part 9: what a play and a report line both become.
 
-Texts are empty where nothing was sent, except those that only one kind of record has, which are
-null in the other: ``event_id``, ``user_id`` and ``played_ms`` in report lines. ``reported_at`` is
+Texts are empty where nothing was sent, and null where the kind of record, or of file, has no
+place for them: ``event_id``, ``user_id`` and ``played_ms`` in report lines, ``grid`` in most files.
+``isrc_as_sent`` is null where it is the ``isrc``. ``reported_at`` is
 null where the accounting period follows from ``used_at``; ``currency`` and ``amount`` are null
 where the line shares a pool. ``isrc`` and ``upc`` are normal forms (as sent where there is none,
 and empty, respectively), with what was sent beside them. ``notes`` holds what was understood

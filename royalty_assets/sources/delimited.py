@@ -10,6 +10,7 @@ at by itself.
 
 import csv
 import re
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date
 from decimal import localcontext
@@ -17,14 +18,14 @@ from functools import partial
 from itertools import islice, pairwise
 from typing import Any, get_args
 
-import numpy as np
 import polars as pl
 
-from royalty_assets.domain.money import AmountError, parse_amount, to_atoms
+from royalty_assets.domain.money import AmountError, parse_amount
 from royalty_assets.domain.notes import NOT_UTF8, UNKNOWN_WORD
 from royalty_assets.domain.screening import ColumnReading, convert_row
-from royalty_assets.domain.usage import CommercialModel, UseType
+from royalty_assets.domain.usage import IDENTIFYING, CommercialModel, UseType
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
+from royalty_assets.sources.cells import cells_of, header_cells, joined, split_lines
 from royalty_assets.sources.reading import (
     TOTALS_AGREE,
     Message,
@@ -35,6 +36,7 @@ from royalty_assets.sources.reading import (
 )
 from royalty_assets.sources.templates import (
     HEADER_LINES_MAX,
+    ISO_DATES,
     Template,
     fold,
     nearest,
@@ -45,6 +47,7 @@ from royalty_assets.sources.written import (
     Decimals,
     decimal_mark,
     plain_column,
+    plain_number,
     read_amount,
     read_date,
     read_store,
@@ -58,6 +61,9 @@ _DATES = frozenset({"used_on", "reported_on", "period", "received_on"})
 _COUNTS = frozenset({"units", "returns"})
 _KEEP_EMPTY = frozenset({"isrc", "title", "artist", "rights_holder_name", "valid_from", "valid_to"})
 _LINE_KEPT = 2000
+_NEEDED = ("used_on", "territory", "units")
+_TELLING = 5
+"""A signature of so many columns tells a layout, whatever else a file has."""
 
 
 class DelimitedFile:
@@ -83,6 +89,8 @@ class DelimitedFile:
         self.totals = Totals()
         self._preamble: dict[str, str] = {}
         self.template, self._delimiter, self._header = self._find_header(templates)
+        while self._header and not self._header[-1]:
+            self._header.pop()
         self._folded = [fold(column) for column in self._header]
         self._products: dict[str, list[int]] = {}
         self._not_usage: dict[int, frozenset[str]] = {}
@@ -90,10 +98,14 @@ class DelimitedFile:
         needed = [*self._positions.values(), *self._products.values(), self._not_usage]
         self._wanted = sorted({0, *(at for some in needed for at in some)})
         self._constants = dict(self.template.constants) | self._told_above() | self._told_by(name)
+        self._identifying = [at for name in IDENTIFYING for at in self._positions.get(name, [])]
         self._in_summary: list[str] | None = None
+        self._may_be_summary = False
+        self._broken_totals: list[str] = []
         self._unknown_words: set[str] = set()
         self._readings: dict[str, ColumnReading] = {}
         self._footers = {fold(footer.starts_with): footer for footer in self.template.footers}
+        self._check_columns()
         for figure, name_above in self.template.stated.items():
             if told := self._preamble.get(fold(name_above)):
                 self._state(figure, told)
@@ -135,13 +147,20 @@ class DelimitedFile:
     def day(self) -> date | None:
         """The day that the file tells for all its lines, if it does."""
         text = self._constants.get("reported_on") or self._constants.get("used_on") or ""
-        day = read_date(text, tuple(self.template.date_format))
+        day = read_date(text, (*self.template.date_format, *ISO_DATES))
         return day if isinstance(day, date) else None
 
     @property
     def findings(self) -> dict[str, list[str]]:
         """Check → what breaks it, once all has been read."""
-        return {TOTALS_AGREE: self.totals.differences()}
+        return {TOTALS_AGREE: self.totals.differences() + self._broken_totals}
+
+    @property
+    def explains_its_columns(self) -> bool:
+        """Whether the template is known by many columns, or knows all that the file has."""
+        known = {fold(c) for columns in self.template.columns.values() for c in columns}
+        known |= self.template.folded_signature
+        return len(self.template.signature) >= _TELLING or set(self._folded) <= known
 
     @property
     def pools(self) -> list[SourceRow]:
@@ -180,16 +199,18 @@ class DelimitedFile:
                 yield frame, rejections, block.not_utf8
 
     def _split(self, block: LineBlock) -> tuple[pl.DataFrame, list[Rejection]]:
-        lines = pl.DataFrame({"text": block.texts}).with_row_index("number", block.first)
+        texts, body = self._without_last_border(block)
+        lines = pl.DataFrame({"text": texts}).with_row_index("number", block.first)
         lines = lines.with_columns(pl.col("number").cast(pl.Int64))
-        regular = self._is_regular(block)
+        regular = self._is_regular(block, texts, body)
         if regular.all():
-            frame = self._split_regular(lines["number"], block.body)
+            frame = self._split_regular(lines["number"], body)
         else:
             kept = lines.filter(regular)
-            frame = self._split_regular(kept["number"], _joined(kept["text"]))
+            frame = self._split_regular(kept["number"], joined(kept["text"]))
         special = self._is_special(frame)
         others = lines.filter(~regular)
+        others = others.filter(pl.col("text").str.contains(rf'[^\s"{re.escape(self._delimiter)}]'))
         if special.any():
             numbers = frame.filter(special)["number"]
             others = pl.concat([others, lines.filter(pl.col("number").is_in(numbers.implode()))])
@@ -201,21 +222,31 @@ class DelimitedFile:
         fields, refused = self._fields(frame)
         return fields, rejections + refused
 
-    def _is_regular(self, block: LineBlock) -> pl.Series:
+    def _without_last_border(self, block: LineBlock) -> tuple[pl.Series, bytes]:
+        """The lines, without a delimiter that stands after the last cell."""
+        borders = block.texts.str.count_matches(self._delimiter, literal=True)
+        spare = (borders == len(self._header)) & block.texts.str.ends_with(self._delimiter)
+        spare = spare & ~block.texts.str.contains('"', literal=True)
+        if not spare.any() or self.template.extra_cells:
+            return block.texts, block.body
+        shorter = pl.when(spare).then(pl.col("line").str.head(-1)).otherwise("line")
+        texts = block.texts.to_frame().select(shorter.alias("line"))["line"]
+        return texts, joined(texts)
+
+    def _is_regular(self, block: LineBlock, texts: pl.Series, body: bytes) -> pl.Series:
         """Whether a line falls into the header's number of cells without any doubt."""
-        texts = block.texts
-        if self._in_summary is not None:
+        if self._in_summary is not None or self._may_be_summary:
             return pl.repeat(False, texts.len(), dtype=pl.Boolean, eager=True)
         borders = texts.str.count_matches(self._delimiter, literal=True)
         regular = borders == len(self._header) - 1
-        if b'"' in block.body:
+        if b'"' in body:
             delimiter = re.escape(self._delimiter)
             cell = rf'(?:"(?:[^"]|"")*"|[^"{delimiter}]*)'
             more = f"(?:{delimiter}{cell})" + "{" + str(len(self._header) - 1) + "}"
             unquoted = ~texts.str.contains('"', literal=True)
             regular = (regular & unquoted) | texts.str.contains(f"^{cell}{more}$")
         for control in ("\r", "\x00"):
-            if control.encode() in block.body:
+            if control.encode() in body:
                 regular = regular & ~texts.str.contains(control, literal=True)
         if block.too_long:
             numbers = pl.int_range(block.first, block.first + texts.len(), eager=True)
@@ -224,24 +255,12 @@ class DelimitedFile:
 
     def _split_regular(self, numbers: pl.Series, body: bytes) -> pl.DataFrame:
         """``number`` and the cells that are needed, by position, stripped."""
-        wanted = self._wanted
-        names = [f"cell_{at}" for at in wanted]
         if numbers.is_empty():
+            names = [f"cell_{at}" for at in self._wanted]
             return pl.DataFrame(schema={"number": pl.Int64} | dict.fromkeys(names, pl.String))
-        cells = pl.read_csv(
-            body,
-            separator=self._delimiter,
-            quote_char='"' if b'"' in body else None,
-            has_header=False,
-            infer_schema=False,
-            columns=wanted,
-        )
+        cells = split_lines(body, self._delimiter, self._wanted, quoted=True)
         if cells.height != numbers.len():
             raise AssertionError(f"{numbers.len()} lines fell into {cells.height} rows")
-        cells.columns = names
-        cells = cells.with_columns(pl.all().fill_null(""))
-        if _may_need_stripping(body, self._delimiter):
-            cells = cells.with_columns(pl.all().str.strip_chars())
         return cells.insert_column(0, numbers.alias("number"))
 
     def _is_special(self, frame: pl.DataFrame) -> pl.Series:
@@ -269,6 +288,8 @@ class DelimitedFile:
             cell = pl.col(f"cell_{places[-1]}")
             for at in reversed(places[:-1]):
                 cell = pl.when(pl.col(f"cell_{at}") != "").then(f"cell_{at}").otherwise(cell)
+            if (default := self.template.defaults.get(name)) is not None:
+                cell = pl.when(cell != "").then(cell).otherwise(pl.lit(default))
             columns.append(cell.alias(name))
         given = {*self._positions, *self._products}
         columns += [
@@ -295,22 +316,19 @@ class DelimitedFile:
         """The same block, with its doubtful lines looked at in order."""
         kept: list[tuple[int, list[str]]] = []
         rejections: list[Rejection] = []
-        for number, text in others.iter_rows():
-            was_in_summary = self._in_summary is not None
+        waiting = deque(others.iter_rows())
+        while waiting:
+            number, text = waiting.popleft()
+            was_ordinary = self._in_summary is None and not self._may_be_summary
             taken = self._look_at(number, text, number in block.too_long)
             if isinstance(taken, Rejection):
                 rejections.append(taken)
             elif taken is not None:
                 kept.append((number, taken))
-            if self._in_summary is not None and not was_in_summary:
-                # All that follows in this block is summary too, however regular it looks.
-                later = lines.filter(pl.col("number") > number)
+            if was_ordinary and (self._in_summary is not None or self._may_be_summary):
+                # What follows may be a summary, however regular it looks.
+                waiting = deque(lines.filter(pl.col("number") > number).iter_rows())
                 frame = frame.filter(pl.col("number") < number)
-                for after, line in later.iter_rows():
-                    taken = self._look_at(after, line, after in block.too_long)
-                    if isinstance(taken, Rejection):
-                        rejections.append(taken)
-                break
         wanted = [int(name.removeprefix("cell_")) for name in frame.columns[1:]]
         rows = [[number, *(cells[at].strip() for at in wanted)] for number, cells in kept]
         extra = pl.DataFrame(rows, schema=frame.schema, orient="row")
@@ -323,7 +341,8 @@ class DelimitedFile:
             told = f"line {number} has more than a million bytes; it is no record"
             return reject(row, "record:too_long", text[:100], told)
         try:
-            cells = _cells(text, self._delimiter, len(self._header))
+            most = len(self._header) + self.template.extra_cells
+            cells = cells_of(text, self._delimiter, len(self._header), most)
         except csv.Error as error:
             return reject(row, "record:csv", text[:100], f"line {number}: {error}")
         if self._is_no_data(cells):
@@ -334,47 +353,53 @@ class DelimitedFile:
         """Whether a line is blank, a total, a header again, or of a summary; totals are kept."""
         if not any(cell.strip() for cell in cells) or self._read_footer(cells):
             return True
-        if self._begins_summary(cells):
+        if self._is_header(cells):
             return True
         if self._in_summary is not None:
-            self._read_summary(cells)
+            self._read_summary(self._in_summary, cells)
+            return True
+        if self._may_be_summary and not any(
+            at < len(cells) and cells[at].strip() for at in self._identifying
+        ):
+            self._read_summary(self._folded, cells)
             return True
         return False
 
     def _data(self, row: SourceRow, cells: list[str]) -> list[str] | Rejection:
         number = row.row_number
+        width = len(self._header)
         named = SourceRow(self._sha256, number, dict(zip(self._header, cells, strict=False)))
-        surplus = cells[len(self._header) :]
-        if len(cells) < len(self._header) or (
-            len(surplus) > self.template.extra_cells and any(cell.strip() for cell in surplus)
-        ):
-            told = f"line {number} has {len(cells)} cells, the header has {len(self._header)}"
+        surplus = cells[width:]
+        # What is wanting at the end does no harm where nothing is read there.
+        is_short = len(cells) <= max(self._wanted)
+        is_long = len(surplus) > self.template.extra_cells and any(map(str.strip, surplus))
+        if is_short or is_long:
+            told = f"line {number} has {len(cells)} cells, the header has {width}"
             return reject(named, "record:cells", self._delimiter.join(cells), told)
         return cells
 
-    def _begins_summary(self, cells: list[str]) -> bool:
+    def _is_header(self, cells: list[str]) -> bool:
         """Whether a line is a header again; then what follows may be a summary."""
         named = [fold(cell) for cell in cells if cell.strip()]
         if len(named) < 2 or not set(named) <= set(self._folded):
             return False
         if self.template.summary_after_repeated_header:
-            self._in_summary = [fold(cell) for cell in cells]
+            if set(named) == set(filter(None, self._folded)):
+                self._may_be_summary = True
+            else:
+                self._in_summary = [fold(cell) for cell in cells]
         return True
 
-    def _read_summary(self, cells: list[str]) -> None:
-        assert self._in_summary is not None
-        by_name = dict(zip(self._in_summary, cells, strict=False))
+    def _read_summary(self, header: Sequence[str], cells: list[str]) -> None:
+        """Add up a summary's rows; its own total, a row without a name, is left out."""
+        if not cells[0].strip() or fold(cells[0]).startswith("total"):
+            return
+        by_name = dict(zip(header, cells, strict=False))
         for figure in ("units", "amount"):
-            text = next(
-                (
-                    by_name[fold(column)]
-                    for column in self.template.columns.get(figure, [])
-                    if fold(column) in by_name
-                ),
-                "",
-            )
+            columns = map(fold, self.template.columns.get(figure, []))
+            text = next((by_name[column] for column in columns if column in by_name), "")
             if text.strip():
-                self._state(figure, text, add=True)
+                self._state(figure, text, of_summary=True)
 
     def _read_footer(self, cells: list[str]) -> bool:
         # A line with all its cells filled is data, whatever its first cell says: there are songs
@@ -394,22 +419,24 @@ class DelimitedFile:
                 self._state(name, cells[position])
         return True
 
-    def _state(self, name: str, text: str, *, add: bool = False) -> None:
-        decimal = self.template.decimal
+    def _state(self, figure: str, text: str, *, of_summary: bool = False) -> None:
+        plain = plain_number(text, self.template.decimal)
         try:
-            atoms = to_atoms(parse_amount(read_amount(text, decimal)))
-        except AmountError as error:
-            raise UnreadableFileError("file:footer", f"the file's total {name}: {error}") from None
-        self.totals.stated[name] = atoms + (self.totals.stated.get(name, 0) if add else 0)
+            self.totals.state(figure, plain or text, of_summary=of_summary)
+        except AmountError:
+            # A total that is none ("#N/A") is told, and hurts nothing else.
+            self._broken_totals.append(f"the file's total {figure} is {text.strip()!r}")
 
     # How cells are read
 
     def _make_readings(self, first: pl.DataFrame) -> dict[str, ColumnReading]:
         decimal: Decimals = self.template.decimal
-        if decimal == "either":
-            numbers = [n for n in ("amount", "units", "returns") if n in first.columns]
-            decimal = decimal_mark(text for name in numbers for text in first[name])
-        formats = tuple(self.template.date_format)
+        # Where a file's own numbers can only be read otherwise than its template says, they count.
+        numbers = [n for n in ("amount", "units", "returns") if n in first.columns]
+        mark = decimal_mark(text for name in numbers for text in first[name].unique())
+        if decimal == "either" or mark != "either":
+            decimal = mark
+        formats = tuple(dict.fromkeys([*self.template.date_format, *ISO_DATES]))
         fixed: dict[str, ColumnReading] = {
             "amount": ColumnReading(partial(read_amount, decimal=decimal), plain_column(decimal)),
             "tier": ColumnReading(read_tier),
@@ -463,6 +490,19 @@ class DelimitedFile:
                 self._not_usage[at] = frozenset(word.casefold() for word in others)
         return positions
 
+    def _check_columns(self) -> None:
+        """Every line needs some fields; a header without them is none of this template's."""
+        if self.template.records != "report_lines":
+            return
+        given = {*self._positions, *self._products, *self._constants}
+        if missing := [name for name in _NEEDED if name not in given]:
+            columns = [" or ".join(self.template.columns.get(n, [n])) for n in missing]
+            raise UnreadableFileError(
+                "file:column_missing",
+                f"this looks like {self.template.told}, but no column is called "
+                f"{', nor '.join(columns)}",
+            )
+
     def _position(self, column: str, name: str) -> list[int]:
         number = self._folded.count(fold(column))
         if number > 1:
@@ -502,16 +542,21 @@ class DelimitedFile:
         return told
 
     def _find_header(self, templates: Sequence[Template]) -> tuple[Template, str, list[str]]:
-        seen: list[list[str]] = []
+        above: list[str] = []
         for line in islice(self._text.lines(), HEADER_LINES_MAX):
-            splits = {delimiter: header_cells(line.text, delimiter) for delimiter in _DELIMITERS}
-            for delimiter, cells in splits.items():
+            for delimiter in _DELIMITERS:
+                cells = header_cells(line.text, delimiter)
                 template = recognise(cells, templates)
                 if template is not None:
-                    self._preamble = _preamble(seen)
+                    self._preamble = _preamble(above, delimiter)
                     return template, delimiter, cells
-            seen.append(max(splits.values(), key=len))
-        raise _unrecognised(seen, templates)
+            above.append(line.text)
+        raise _unrecognised([_widest(text) for text in above], templates)
+
+
+def _widest(text: str) -> list[str]:
+    """The line's cells by the delimiter that gives most of them."""
+    return max((header_cells(text, delimiter) for delimiter in _DELIMITERS), key=len)
 
 
 def _product(first: str, second: str, decimal: Decimals) -> str:
@@ -525,78 +570,26 @@ def _product(first: str, second: str, decimal: Decimals) -> str:
 
 
 _USE_TYPES = frozenset(get_args(UseType))
-# The bytes that white space beyond ASCII begins with in UTF-8.
-_WIDE_SPACES = (
-    b"\xc2\x85",
-    b"\xc2\xa0",
-    b"\xe1\x9a\x80",
-    b"\xe2\x80",
-    b"\xe2\x81\x9f",
-    b"\xe3\x80\x80",
-)
-
-
-def _may_need_stripping(body: bytes, delimiter: str) -> bool:
-    """Whether white space may stand at an edge of a cell; sure where it says no."""
-    if any(space in body for space in (b"\x0b", b"\x0c")):
-        return True
-    if delimiter != "\t" and b"\t" in body:
-        return True
-    if not body.isascii() and any(space in body for space in _WIDE_SPACES):
-        return True
-    characters = np.frombuffer(b"\n" + body + b"\n", np.uint8)
-    spaces = np.flatnonzero(characters == ord(" "))
-    is_edge = np.zeros(256, np.bool_)
-    is_edge[[ord(delimiter), ord("\n"), ord('"'), ord(" ")]] = True
-    return bool(is_edge[characters[spaces - 1]].any() or is_edge[characters[spaces + 1]].any())
-
-
-def _joined(texts: pl.Series) -> bytes:
-    return "".join(texts.str.join("\n").to_list()).encode()
 
 
 def _both(first: Callable[[str], Any], then: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: then(first(text))
 
 
-def _preamble(lines: Sequence[Sequence[str]]) -> dict[str, str]:
+def _preamble(above: Sequence[str], delimiter: str) -> dict[str, str]:
     """Folded name → value: of lines that hold both, and of a line of names above one of values."""
     told: dict[str, str] = {}
-    for names, values in pairwise(lines):
-        if len(names) == len(values) and len(names) > 2:
-            told |= {fold(n): v for n, v in zip(names, values, strict=True) if n and v}
-    for cells in lines:
-        if len(cells) >= 2 and cells[0]:
-            told.setdefault(fold(cells[0].rstrip(":")), cells[1])
+    for split in (lambda text: header_cells(text, delimiter), _widest):
+        lines = [split(text) for text in above]
+        for names, values in pairwise(lines):
+            if len(names) > 2 and len(values) > 2:
+                for name, value in zip(names, values, strict=False):
+                    if name and value:
+                        told.setdefault(fold(name), value)
+        for cells in lines:
+            if len(cells) >= 2 and cells[0]:
+                told.setdefault(fold(cells[0].rstrip(":")), cells[1])
     return told
-
-
-def _cells(text: str, delimiter: str, expected: int = 0) -> list[str]:
-    """The cells of one line.
-
-    Raises:
-        csv.Error: if its quotation marks do not pair, or a cell is beyond all measure.
-    """
-    plain = text.rstrip("\r\n").split(delimiter)
-    try:
-        cells = next(csv.reader([text], delimiter=delimiter, strict=True), [])
-    except csv.Error:
-        if delimiter != "\t" or len(text) > csv.field_size_limit():
-            raise
-        # Tab-separated files are mostly written without quoting: the mark is a part of the title.
-        return plain
-    if delimiter == "\t" and len(cells) < expected == len(plain):
-        return plain
-    return cells
-
-
-def header_cells(text: str, delimiter: str) -> list[str]:
-    """The cells of a line that may be a header, however it is quoted."""
-    try:
-        cells = _cells(text, delimiter)
-    except csv.Error:
-        cells = text[:1000].split(delimiter)
-    return [cell.strip() for cell in cells]
 
 
 def _unrecognised(seen: list[list[str]], templates: Sequence[Template]) -> UnreadableFileError:

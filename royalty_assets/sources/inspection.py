@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 
@@ -12,11 +13,11 @@ from royalty_assets.domain.money import AmountError, format_atoms, parse_amount,
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.notes import count_notes
 from royalty_assets.domain.validation import Rejection
-from royalty_assets.sources.delimited import DelimitedFile
+from royalty_assets.sources.delimited import DelimitedFile, readable
 from royalty_assets.sources.reading import ReadBlock
 from royalty_assets.sources.reports import Report, file_sha256, open_report
 from royalty_assets.sources.templates import Template
-from royalty_assets.sources.text_lines import UnreadableFileError
+from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 
 REJECTIONS_KEPT = 100
 
@@ -107,10 +108,11 @@ def inspect_file(path: Path, templates: Sequence[Template]) -> Inspection:
     Raises:
         OSError: if it cannot be read.
     """
-    found = Inspection(path.name, file_sha256(path))
+    name = readable(path.name)
+    found = Inspection(name, file_sha256(path))
     try:
         with path.open("rb") as stream:
-            report = open_report(found.sha256, stream, templates, path.name)
+            report = _open(found.sha256, stream, templates, name)
             found.template, found.generation = report.kind, report.generation
             found.encoding = report.encoding
             if isinstance(report, DelimitedFile) and report.template.records != "report_lines":
@@ -121,6 +123,25 @@ def inspect_file(path: Path, templates: Sequence[Template]) -> Inspection:
     except UnreadableFileError as error:
         found.refused = (error.rule, error.reason)
     return found
+
+
+def _open(sha256: str, stream: BinaryIO, templates: Sequence[Template], name: str) -> Report:
+    """As a report; else as a catalog, pool or remittance file, if that explains all its columns."""
+    reports = [template for template in templates if template.records == "report_lines"]
+    try:
+        return open_report(sha256, stream, reports, name)
+    except UnreadableFileError as unknown:
+        if unknown.rule != "file:template_unknown":
+            raise
+        stream.seek(0)
+        others = [template for template in templates if template.records != "report_lines"]
+        try:
+            file = DelimitedFile(sha256, TextLines(stream), others, name)
+        except UnreadableFileError:
+            raise unknown from None
+        if not file.explains_its_columns:
+            raise unknown from None
+        return file
 
 
 def _count_rows(found: Inspection, file: DelimitedFile) -> None:

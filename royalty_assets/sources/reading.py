@@ -26,6 +26,18 @@ from royalty_assets.domain.validation import (
     validate_rows,
 )
 
+_TEXTS_THAT_MAY_BE_UNTOLD = (
+    "grid",
+    "iswc",
+    "dsp_recording_id",
+    "release_title",
+    "label",
+    "store",
+    "transaction_id",
+)
+"""What a kind of file may have no place for; null then, so that it is not taken for empty."""
+
+_CENTS = 2
 TOTALS_AGREE = "report_totals_agree"
 CROSS_SUMS_AGREE = "report_cross_sums_agree"
 NAME_AGREES = "report_name_agrees"
@@ -37,28 +49,53 @@ class Totals:
 
     Attributes:
         stated: ``lines``, ``units``, ``amount`` → the file's figure in atoms, if it has one.
+        summed: the same, added up over the file's own summary.
         lines, units: counted over all lines as read, rejected ones included.
         atoms: the amounts of all lines as read.
     """
 
     stated: dict[str, int] = field(default_factory=dict)
+    summed: dict[str, int] = field(default_factory=dict)
     lines: int = 0
     units: int = 0
     atoms: int = 0
+    _decimals: dict[str, int] = field(default_factory=dict)
+
+    def state(self, figure: str, text: str, *, of_summary: bool = False) -> None:
+        """Take in what the file says: a total, or a part of one.
+
+        Raises:
+            AmountError: if it is no number.
+        """
+        atoms = to_atoms(parse_amount(text))
+        if of_summary:
+            self.summed[figure] = self.summed.get(figure, 0) + atoms
+            return
+        self.stated[figure] = atoms
+        self._decimals[figure] = len(text.strip().partition(".")[2])
 
     def differences(self) -> list[str]:
-        """What the file says and its lines do not."""
+        """What the file says and its lines do not.
+
+        An amount that is stated in cents may be rounded to cents.
+        """
         counted = {
             "lines": self.lines * ATOMS_PER_UNIT,
             "units": self.units * ATOMS_PER_UNIT,
             "amount": self.atoms,
         }
-        return [
-            f"the file says {format_atoms(stated)} {name}, but the lines come to "
-            f"{format_atoms(counted[name])}"
-            for name, stated in self.stated.items()
-            if stated != counted[name]
-        ]
+        told = []
+        for of_what, figures in (("file", self.stated), ("file's summary", self.summed)):
+            for name, stated in figures.items():
+                decimals = self._decimals.get(name, 0)
+                rounded = name == "amount" and of_what == "file" and decimals >= _CENTS
+                allowed = ATOMS_PER_UNIT // 10**decimals // 2 if rounded else 0
+                if abs(stated - counted[name]) > allowed:
+                    told.append(
+                        f"the {of_what} says {format_atoms(stated)} {name}, but the lines come "
+                        f"to {format_atoms(counted[name])}"
+                    )
+        return told
 
     def count(self, fields: Mapping[str, Any]) -> None:
         """Add what a row that was not accepted says."""
@@ -123,6 +160,11 @@ def read_block(
     if screened.lines.height:
         parts.insert(0, _canonical(screened.lines, source_sha256))
     lines = pl.concat(parts) if parts else pl.DataFrame(schema=USAGE_LINE_SCHEMA)
+    lines = lines.with_columns(
+        pl.lit(None, pl.String).alias(name)
+        for name in _TEXTS_THAT_MAY_BE_UNTOLD
+        if name not in cells.columns
+    )
     if len(parts) > 1:
         lines = lines.sort("row_number")
     for word, numbers in notes.items():

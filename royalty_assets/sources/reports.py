@@ -77,10 +77,18 @@ def open_report(
         UnreadableFileError: if nothing knows it.
     """
     text = TextLines(stream)
-    first = text.peek().lstrip()
-    if first.startswith(tuple(f"{head}\t" for head in HEADS)):
+    if _begins_dsr(text.peek()):
         return DsrFile(source_sha256, text, name)
     return DelimitedFile(source_sha256, text, templates, name)
+
+
+def _begins_dsr(beginning: str) -> bool:
+    """Whether the first line that is no comment is a HEAD record."""
+    for line in beginning.splitlines():
+        first, border, _ = line.partition("\t")
+        if line.strip() and not line.startswith("#"):
+            return bool(border) and first.strip() in HEADS
+    return False
 
 
 def file_sha256(path: Path) -> str:

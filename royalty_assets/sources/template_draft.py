@@ -11,7 +11,7 @@ from rapidfuzz import fuzz, process
 from royalty_assets.domain.identifiers import normalise_gtin, normalise_isrc
 from royalty_assets.domain.money import currency_codes
 from royalty_assets.domain.territories import territory_of
-from royalty_assets.sources.delimited import header_cells
+from royalty_assets.sources.cells import header_cells
 from royalty_assets.sources.templates import ISO_DATES, Template, fold, nearest
 from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 from royalty_assets.sources.written import plain_number, read_date
@@ -84,11 +84,14 @@ def _guesses(
                 known.setdefault(fold(column), field)
     taken: set[str] = set()
     guesses = []
+    by_name = [_by_name(column, known) for column in header]
+    named = {field for field, _ in by_name}
     for at, column in enumerate(header):
         values = [cells[at] for cells in samples if cells[at]]
-        guess, why = _by_name(column, known)
+        guess, why = by_name[at]
         if guess is None:
             guess, why = _by_values(values)
+            guess = None if guess in named else guess
         if guess in taken:
             guess, why = None, f"may be {guess} too"
         if guess is not None:
@@ -113,7 +116,7 @@ def _by_values(values: Sequence[str]) -> tuple[str | None, str]:
         "isrc": lambda text: normalise_isrc(text) is not None,
         "upc": lambda text: normalise_gtin(text) is not None and len(text) >= 11,
         "currency": lambda text: text in currency_codes(),
-        "territory": lambda text: territory_of(text) is not None,
+        "territory": lambda text: not text.isdecimal() and territory_of(text) is not None,
         "used_on": lambda text: not isinstance(read_date(text, (*ISO_DATES, *_OTHER_DATES)), str),
     }
     for field, test in tests.items():
@@ -138,9 +141,9 @@ def _render(
     if (near := nearest(header, templates)) is not None:
         lacking = ", ".join(near[1]) or "no other column that tells it"
         out.append(f"# Nearest known: {near[0].told}; it also has {lacking}.")
-    out += [f"name: {name}", "records: report_lines", "signature:"]
+    out += [f"name: {_quoted(name)}", "records: report_lines", "signature:"]
     out += [f"  - {_quoted(column)}" for column in _signature(header, templates)]
-    out.append("columns:")
+    out.append("columns:" if any(guess.field for guess in guesses) else "columns: {}")
     for guess in guesses:
         told = f"  # {guess.why}; {guess.sample[:40]!r}"
         if guess.field is not None:

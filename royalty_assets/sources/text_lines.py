@@ -9,6 +9,7 @@ import codecs
 import gzip
 import hashlib
 import io
+import lzma
 import tempfile
 import weakref
 import zipfile
@@ -29,6 +30,19 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _UNPACKED_MIN, _UNPACKED_RATIO_MAX = 256 << 20, 300
 """Real reports pack to a tenth, repetitive ones to a hundredth; a bomb to a thousandth."""
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+
+_BROKEN_PACKING = (
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    ValueError,
+)
+"""What the standard library raises for packed data that is damaged, or packed as it cannot read."""
 
 
 class UnreadableFileError(Exception):
@@ -86,7 +100,9 @@ class TextLines:
     def __init__(self, stream: BinaryIO, *, block_bytes: int = BLOCK_BYTES) -> None:
         self._block_bytes = block_bytes
         self._packed = _Counted(stream)
-        self._source = _unpacked(io.BufferedReader(self._packed, 1 << 16))
+        buffered = io.BufferedReader(self._packed, 1 << 16)
+        self._source = _unpacked(buffered)
+        self._is_packed = self._source is not buffered
         self._number = 0
         self._unpacked_bytes = 0
         self._is_over = False
@@ -96,10 +112,16 @@ class TextLines:
         self._decoder: Any = None
         if self._buffer.startswith(codecs.BOM_UTF8):
             self._buffer = self._buffer[len(codecs.BOM_UTF8) :]
-        elif (name := _UTF16.get(self._buffer[:2])) is not None:
+        elif (name := _utf16(self._buffer[:200])) is not None:
             self.encoding = name
             self._decoder = codecs.getincrementaldecoder(name)(errors="replace")
-            self._buffer = self._decoder.decode(self._buffer[2:]).encode("utf-8", "replace")
+            text = self._decoder.decode(self._buffer).removeprefix("\ufeff")
+            self._buffer = text.encode("utf-8", "replace")
+        # Old Macintosh files end lines with a carriage return alone.
+        head = self._buffer[: 1 << 16]
+        self._ends_with_cr = b"\r" in head and b"\n" not in head
+        if self._ends_with_cr:
+            self._buffer = self._buffer.replace(b"\r", b"\n")
 
     @property
     def content_sha256(self) -> str:
@@ -206,15 +228,19 @@ class TextLines:
             return bool(piece)
         if self._decoder is not None:
             piece = self._decoder.decode(piece).encode("utf-8", "replace")
+        if self._ends_with_cr:
+            piece = piece.replace(b"\r", b"\n")
         self._buffer += piece
         return True
 
     def _read(self) -> bytes:
         try:
             piece = self._source.read1(_READ_BYTES)
-        except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile) as error:
+        except _BROKEN_PACKING as error:
+            if not self._is_packed:
+                raise
             raise UnreadableFileError(
-                "file:truncated_gzip" if not isinstance(error, zipfile.BadZipFile) else "file:zip",
+                "file:truncated_gzip" if isinstance(self._source, gzip.GzipFile) else "file:zip",
                 f"the packed data breaks off after line {self._number} ({error}); fetch the file "
                 "again",
             ) from None
@@ -229,8 +255,20 @@ class TextLines:
         return bytes(piece)
 
 
+def _utf16(head: bytes) -> str | None:
+    """UTF-16 by its byte order mark, or by every other byte of a Latin text being zero."""
+    if (name := _UTF16.get(head[:2])) is not None:
+        return name
+    pairs = head[: len(head) // 2 * 2]
+    if len(pairs) >= 8 and not any(pairs[1::2]) and all(pairs[0::2]):
+        return "utf-16-le"
+    if len(pairs) >= 8 and not any(pairs[0::2]) and all(pairs[1::2]):
+        return "utf-16-be"
+    return None
+
+
 class _Counted(io.RawIOBase):
-    """A stream that knows how many bytes were taken from it."""
+    """A stream that knows how many bytes were taken from it; closing it is its owner's."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
@@ -245,10 +283,6 @@ class _Counted(io.RawIOBase):
         buffer[: len(piece)] = piece
         self.taken += len(piece)
         return len(piece)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
 
 
 def _unpacked(buffered: Any) -> Any:
@@ -267,7 +301,7 @@ def _only_member(buffered: Any) -> IO[bytes]:
         while piece := buffered.read(_READ_BYTES):
             spooled.write(piece)
         member = _open_only_member(zipfile.ZipFile(spooled))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except _BROKEN_PACKING as error:
         spooled.close()
         raise UnreadableFileError("file:zip", f"the zip cannot be read: {error}") from None
     except UnreadableFileError:
@@ -278,7 +312,12 @@ def _only_member(buffered: Any) -> IO[bytes]:
 
 
 def _open_only_member(packed: zipfile.ZipFile) -> IO[bytes]:
-    members = [info for info in packed.infolist() if not info.is_dir()]
+    members = [
+        info
+        for info in packed.infolist()
+        # What macOS puts beside each file is none of ours.
+        if not info.is_dir() and not info.filename.startswith("__MACOSX/")
+    ]
     names = [info.filename for info in members]
     if any(name.startswith(("xl/", "word/")) for name in names):
         raise UnreadableFileError(
@@ -315,7 +354,8 @@ def _windows_1252(line: bytes) -> str:
 
 def _split(body: bytes) -> tuple[pl.Series, pl.Series]:
     """The lines of a text and their sizes in bytes; the fast way where it tells the same."""
-    if body and b"\x01" not in body:
+    # Polars would take a byte order mark at the start for no text.
+    if body and b"\x01" not in body and not body.startswith(codecs.BOM_UTF8):
         lines = pl.read_csv(
             body,
             separator="\x01",

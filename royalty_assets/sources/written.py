@@ -19,17 +19,24 @@ _SPACES = dict.fromkeys(map(ord, "\u00a0\u202f\u2009\u2007 '\u2019"))
 _SYMBOLS = "£$€¥₹₩"
 _NUMBER = {
     ".": re.compile(
-        r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,4})?"
+        r"[+-]?(?:[0-9]+|[1-9][0-9]{0,2}(?:,[0-9]{3})+)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,4})?"
     ),
     ",": re.compile(
-        r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:\.[0-9]{3})+)?(?:,[0-9]*)?(?:[eE][+-]?[0-9]{1,4})?"
+        r"[+-]?(?:[0-9]+|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)?(?:,[0-9]*)?(?:[eE][+-]?[0-9]{1,4})?"
     ),
 }
 # With three digits behind its one separator a number says nothing of which decimal mark it has.
-_ONLY_DOT = re.compile(r"[+-]?[0-9]*(?:,[0-9]{3})*\.(?:[0-9]{0,2}|[0-9]{4,})|[+-]?0?\.[0-9]+")
-_ONLY_COMMA = re.compile(r"[+-]?[0-9]*(?:\.[0-9]{3})*,(?:[0-9]{0,2}|[0-9]{4,})|[+-]?0?,[0-9]+")
-_COMMA_COLUMN = r"^[+-]?(?:[0-9]+|[0-9]{1,3}(?:\.[0-9]{3})+)(?:,[0-9]+)?$"
+_EXPONENT = r"(?:[eE][+-]?[0-9]{1,4})?"
+_ONLY_DOT = re.compile(
+    rf"[+-]?(?:[0-9]*(?:,[0-9]{{3}})*\.(?:[0-9]{{0,2}}|[0-9]{{4,}})|0?\.[0-9]+){_EXPONENT}"
+)
+_ONLY_COMMA = re.compile(
+    rf"[+-]?(?:[0-9]*(?:\.[0-9]{{3}})*,(?:[0-9]{{0,2}}|[0-9]{{4,}})|0?,[0-9]+){_EXPONENT}"
+)
+_WHOLE = re.compile(rf"[+-]?[0-9]+{_EXPONENT}")
+_COMMA_COLUMN = r"^[+-]?(?:[0-9]+|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]+)?$"
 _FIXED_WIDTHS = {"%Y%m%d": 8, "%Y%m": 6}
+_SEPTEMBER = re.compile(r"\bsept\b", re.IGNORECASE)
 _RANGE = re.compile(r"\s+(?:-|\u2013|to)\s+|\s*--\s*")
 
 
@@ -37,6 +44,7 @@ _RANGE = re.compile(r"\s+(?:-|\u2013|to)\s+|\s*--\s*")
 def read_date(text: str, formats: tuple[str, ...]) -> date | str:
     """The day; of a span of time (``2024-01-01 - 2024-01-31``) the first one."""
     written = " ".join(text.split())
+    written = _SEPTEMBER.sub("sep", written)
     for candidate in (written, _RANGE.split(written)[0]):
         for date_format in formats:
             # strptime would read 202311 as the first of January by %Y%m%d.
@@ -55,7 +63,7 @@ def plain_number(text: str, decimal: Decimals) -> str | None:
     Spaces of all kinds and apostrophes between digits, one currency sign, and parentheses for
     minus are understood.
     """
-    digits = text.translate(_SPACES)
+    digits = text.translate(_SPACES).replace("\u2212", "-")
     if digits.startswith("(") and digits.endswith(")"):
         digits = f"-{digits[1:-1]}"
     sign = digits[:1] if digits[:1] in {"+", "-"} else ""
@@ -63,7 +71,7 @@ def plain_number(text: str, decimal: Decimals) -> str | None:
     if decimal == "either":
         if _ONLY_COMMA.fullmatch(digits) and not _ONLY_DOT.fullmatch(digits):
             decimal = ","
-        elif _ONLY_DOT.fullmatch(digits) or digits.lstrip("+-").isdecimal():
+        elif _ONLY_DOT.fullmatch(digits) or _WHOLE.fullmatch(digits):
             decimal = "."
         else:
             return None

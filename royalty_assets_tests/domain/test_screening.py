@@ -173,3 +173,25 @@ def test_what_was_understood_is_noted(columns, notes):
     found = with_notes(canonical(**whole))
     assert found["notes"].to_list() == [notes]
     assert count_notes(found["notes"]) == dict.fromkeys(sorted(notes.split()), 1)
+
+
+@pytest.mark.parametrize(
+    ("amount", "is_accepted"),
+    [
+        ("1000000000000", True),
+        ("1000000000001", False),
+        ("99999999999999999999", False),
+        ("9" * 30, False),
+        ("123456789012.123456789012345678", True),
+        ("1.1234567890123456789", False),
+    ],
+)
+def test_the_bound_of_an_amount_is_the_models_in_the_screen_too(amount, is_accepted):
+    row = {"used_on": "2025-03-01", "territory": "DE", "title": "T", "units": "1"}
+    row |= {"amount": amount, "currency": "EUR"}
+    cells = pl.DataFrame({"row_number": [1]} | {name: [text] for name, text in row.items()})
+    screened = screen(cells, readings("."))
+    cleared = screened.lines.height == 1
+    accepted, _ = by_the_models([row], readings("."))
+    assert bool(accepted) is is_accepted
+    assert not cleared or is_accepted

@@ -148,12 +148,16 @@ def test_a_signature_column_that_stands_twice_recognises_nothing():
 
 
 def test_a_quotation_mark_that_stays_open_swallows_no_line():
+    """It is a part of the title where the line has its cells all the same; else it is refused."""
     lines = [
-        f"2021-01-0{n},DE,,{title},A,1,{n}.00,EUR\n" for n, title in ((1, '"Heroes'), (2, "Low"))
+        f"2021-01-0{n},DE,,{title},A,1,{n}.00,EUR\n"
+        for n, title in ((1, '"Heroes'), (2, "Low"), (3, '"Heroes, live'), (4, '"Heroes" (live)'))
     ]
-    rejection, row = opened(REPORT + "".join(lines)).rows()
-    assert (rejection.rule, rejection.row_number) == ("record:csv", 2)
-    assert (row.content["title"], row.content["amount"]) == ("Low", "2.00")
+    first, second, refused, last = opened(REPORT + "".join(lines)).rows()
+    assert (first.content["title"], first.content["amount"]) == ('"Heroes', "1.00")
+    assert (second.content["title"], second.content["amount"]) == ("Low", "2.00")
+    assert (refused.rule, refused.row_number) == ("record:csv", 4)
+    assert last.content["title"] == '"Heroes" (live)'
 
 
 def test_in_tab_separated_files_a_quotation_mark_is_a_part_of_the_title():

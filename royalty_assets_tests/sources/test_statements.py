@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from royalty_assets.sources.inspection import inspect_file
 from royalty_assets.sources.reports import Report, file_sha256, open_report
 from royalty_assets.sources.templates import bundled_templates
 from royalty_assets.sources.text_lines import UnreadableFileError
@@ -200,3 +201,127 @@ def test_a_file_whose_name_should_tell_the_period_and_does_not_is_refused(tmp_pa
     changed.write_bytes(body)
     with pytest.raises(UnreadableFileError, match="used_on in their name"):
         read(changed)
+
+
+def changed(tmp_path: Path, name: str, *pairs: tuple[str, str]) -> Path:
+    """A statement with some of its text replaced."""
+    body = (STATEMENTS / name).read_text(encoding="utf-8")
+    for old, new in pairs:
+        assert old in body
+        body = body.replace(old, new)
+    path = tmp_path / name
+    path.write_text(body, encoding="utf-8")
+    return path
+
+
+def test_a_decimal_comma_in_a_file_of_points_is_never_a_thousand(tmp_path):
+    path = changed(tmp_path, "deezer.2021-01.csv", ("0.0355", "0,0355"))
+    assert money(read(path)[1]) == {"EUR": Decimal("0.0355")}
+    path = changed(tmp_path, "deezer.2021-01.csv", ("0.0355", "0,034"))
+    assert money(read(path)[1]) == {"EUR": Decimal("0.034")}
+
+
+def test_a_header_that_comes_again_before_more_sales_takes_none_of_them(tmp_path):
+    body = (STATEMENTS / "itunes_sales.financial.tsv").read_text().splitlines()
+    path = tmp_path / "itunes_sales.tsv"
+    path.write_text("\n".join([*body[:4], *body[:4], ""]))
+    _, lines, rejections = read(path)
+    assert (lines.height, rejections) == (6, [])
+    assert int(lines["units"].sum()) == 8
+
+
+def test_the_whole_header_may_stand_above_the_summary_too(tmp_path):
+    body = (STATEMENTS / "itunes_sales.financial.tsv").read_text().splitlines()
+    blank = [""] * 18
+    summary = ["EU", *blank[1:5], "4", "", "2.80", "EUR", *blank[9:17], "DE"]
+    path = tmp_path / "itunes_sales.tsv"
+    path.write_text("\n".join([*body[:4], body[0], "\t".join(summary), ""]))
+    report, lines, rejections = read(path)
+    assert (lines.height, rejections) == (3, [])
+    assert not any(report.findings.values())
+
+
+def test_totals_and_a_summary_that_are_both_right_are_not_added_up(tmp_path):
+    path = changed(
+        tmp_path,
+        "itunes_sales.financial.tsv",
+        ("Total_Rows\t3", "Total_Rows\t3\nTotal_Amount\t2.80\nTotal_Units\t4"),
+        ("FR\tEUR\t2\t1.40", "FR\tEUR\t2\t1.40\nTotal\t\t4\t2.80"),
+    )
+    report, lines, _ = read(path)
+    assert lines.height == 3
+    assert not any(report.findings.values())
+
+
+def test_a_total_that_is_none_is_told_and_blocks_no_line(tmp_path):
+    path = changed(tmp_path, "itunes_sales.financial.tsv", ("Total_Rows\t3", "Total_Rows\t#N/A"))
+    report, lines, _ = read(path)
+    assert lines.height == 3
+    assert report.findings["report_totals_agree"] == ["the file's total lines is '#N/A'"]
+
+
+@pytest.mark.parametrize("disclaimer", ["Confidential, a, b, c, d, e, f, g", "", "x\t"])
+def test_commas_and_tabs_in_the_preamble_do_not_hide_the_period(tmp_path, disclaimer):
+    path = changed(tmp_path, "spotify_merlin.2020-01.tsv", ("Confidential", disclaimer))
+    assert line_of(path)["used_at"].date() == date(2021, 3, 1)
+
+
+def line_of(path: Path) -> dict:
+    return read(path)[1].row(0, named=True)
+
+
+def test_a_quotation_mark_over_two_cells_moves_none(tmp_path):
+    path = changed(tmp_path, "pandora.tsv", ("\tT\tA\t", '\t"Heroes\tBand"\t'))
+    first = line_of(path)
+    assert (first["title"], first["artist"], first["territory"]) == ('"Heroes', 'Band"', "US")
+
+
+def test_subscription_columns_decide_against_the_advertising_report(tmp_path):
+    path = changed(
+        tmp_path,
+        "youtube.subscription.csv",
+        ("Monetized Views : Audio", "Owned Views,Monetized Views : Audio"),
+        (",40,", ",250,40,"),
+    )
+    report, lines, _ = read(path)
+    assert report.generation == "subscription"
+    assert lines["units"].to_list() == [40]
+
+
+def test_money_without_views_is_an_adjustment(tmp_path):
+    path = changed(tmp_path, "youtube.asset.csv", ("No,250,", "No,,"))
+    _, lines, rejections = read(path)
+    assert (lines.height, rejections, lines["units"].sum()) == (2, [], 0)
+
+
+def test_the_price_of_a_unit_is_not_the_money_of_a_line(tmp_path):
+    path = changed(tmp_path, "apple_sales_content.tsv", ("\tS\t1\t0.70", "\tS\t-3\t0.70"))
+    assert money(read(path)[1]) == {"USD": Decimal("-2.1")}
+
+
+def test_a_header_without_a_needed_column_is_refused_by_name(tmp_path):
+    path = changed(tmp_path, "cdbaby.tsv", ("\tQuantity\t", "\tHow many\t"))
+    with pytest.raises(UnreadableFileError, match="no column is called Quantity"):
+        read(path)
+
+
+@pytest.mark.parametrize("end", ["", "\t"])
+def test_a_delimiter_after_the_last_column_does_no_harm(tmp_path, end):
+    body = (STATEMENTS / "soundcloud.2016-01.csv").read_text().splitlines()
+    path = tmp_path / "soundcloud.csv"
+    path.write_text(f"{body[0]},\n{body[1]}{',' if end else ''}\n")
+    assert read(path)[1].height == 1
+
+
+def test_blank_lines_are_nothing_and_cost_nothing(tmp_path):
+    path = tmp_path / "symphonic.csv"
+    path.write_text((STATEMENTS / "symphonic.csv").read_text() + "\n" * 500_000 + ",,,,,,,\n")
+    report, lines, rejections = read(path)
+    assert (lines.height, rejections, report.totals.lines) == (1, [], 1)
+
+
+def test_a_file_that_only_looks_like_a_catalog_is_not_one(tmp_path):
+    path = tmp_path / "sales.csv"
+    path.write_text("Date;ISRC;Artist;Title;Streams;Royalty\n2025-03-01;USUM70600055;A;T;1;0.5\n")
+    found = inspect_file(path, bundled_templates())
+    assert (found.template, found.rows_read) == (None, 0)

@@ -16,9 +16,16 @@ from typing import get_args
 
 import polars as pl
 
-from royalty_assets.domain.money import AmountError, format_atoms, parse_amount, to_atoms
+from royalty_assets.domain.money import (
+    AmountError,
+    currency_codes,
+    format_atoms,
+    parse_amount,
+    to_atoms,
+)
 from royalty_assets.domain.notes import ISRC_SEVERAL, NOT_UTF8
 from royalty_assets.domain.screening import ColumnReading
+from royalty_assets.domain.territories import territory_of
 from royalty_assets.domain.usage import USAGE_LINE_SCHEMA, CommercialModel, UseType
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
 from royalty_assets.sources.dsr.records import RecordLayout, known_record, layout_for
@@ -48,6 +55,7 @@ _FEET = ("FOOT", "SRFO")
 _HEAD_LINES_MAX = 20
 _BLOCK_LINES_MAX = 2_000_000
 _KEPT = 2000
+_FINDINGS_MAX = 20
 
 _PROFILES = {
     "basicaudioprofile": "dsr_basic_audio",
@@ -67,7 +75,8 @@ _USAGE_CELLS: dict[str, tuple[str, ...]] = {
     "transacted_release": ("TransactedRelease",),
     "transacted_resource": ("TransactedResource",),
     "bearing": ("IsRoyaltyBearing",),
-    "units": ("NetUsage", "NumberOfStreams", "Usages", "Downloads", "TotalUsages"),
+    "units": ("NetUsage", "NumberOfStreams", "Usages", "Downloads"),
+    "total": ("TotalUsages",),
     "returns": ("Returns",),
     "amount": ("AllocatedNetRevenueInCurrencyOfAccounting", "AllocatedNetRevenue", "NetRevenue"),
     "used_on": ("SalesTransactionDate", "ValidityPeriodStart"),
@@ -149,7 +158,9 @@ class DsrFile:
         self._summary_records = 0
         self._bodies = 0
         self._name_findings = _name_differences(name, self._head)
+        self._summary_texts: set[tuple[str, ...]] = set()
         self._broken: list[str] = []
+        self._sum_findings: list[str] = []
         self._too_long: set[int] = set()
         self._not_utf8: set[int] = set()
 
@@ -197,7 +208,7 @@ class DsrFile:
         """Check → what breaks it, once all has been read."""
         return {
             TOTALS_AGREE: self._foot_differences() + self._broken,
-            CROSS_SUMS_AGREE: self._sum_differences(),
+            CROSS_SUMS_AGREE: self._sum_findings + self._sum_differences(),
             NAME_AGREES: self._name_findings,
         }
 
@@ -310,9 +321,9 @@ class DsrFile:
     ) -> ReadBlock:
         """The lines of one type of usage record."""
         if "block" in table.columns:
-            table, lost = self._without_lost(_with_resource(table, resources))
+            table = _with_release(_with_resource(table, resources), releases)
+            table, lost = self._without_lost(table)
             refused = refused + lost
-            table = _with_release(table, releases)
         table, unknown = self._with_summaries(table)
         refused = refused + unknown
         cells, several = self._line_cells(table)
@@ -322,6 +333,8 @@ class DsrFile:
         }
         read = read_block(self._sha256, cells, _readings(), self.totals, notes)
         lines = read.lines
+        if "total" in table.columns:
+            self._check_net(table)
         is_gross = "returns" in table.columns and not _NET.intersection(layout.cells)
         if is_gross:
             # What is paid for is what stayed sold.
@@ -330,6 +343,20 @@ class DsrFile:
             self.totals.units -= returned
         self._add_up(lines, table)
         return ReadBlock(lines, refused + read.rejections)
+
+    def _check_net(self, table: pl.DataFrame) -> None:
+        """Part 9: total usages less returns are the net usage."""
+        number = pl.Decimal(38, 6)
+        total, back, net = (
+            table[name].replace("", "0").cast(number, strict=False)
+            for name in ("total", "returns", "units")
+        )
+        wrong = table.filter((total - back != net) & (table["total"] != ""))
+        self._sum_findings += [
+            f"line {row['number']}: {row['total']} usages less {row['returns'] or 0} returns are "
+            f"not {row['units']}"
+            for row in wrong.head(_FINDINGS_MAX).to_dicts()
+        ]
 
     def _line_cells(self, table: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
         """The cells of usage lines, and the rows whose ISRC cell holds several."""
@@ -342,6 +369,8 @@ class DsrFile:
 
         is_free = cell("bearing").str.to_lowercase().is_in(["false", "0"])
         priced = pl.col("amount") if "amount" in has else empty
+        # Money may come without a count of usages (SU03); it is told, with none.
+        units = pl.when((cell("units") == "") & (priced != "")).then(pl.lit("0"))
         amount = pl.when(is_free & (priced == "")).then(pl.lit("0")).otherwise(priced)
         used_on = cell("used_on")
         use_type = cell("use_type")
@@ -352,8 +381,9 @@ class DsrFile:
             _first_of(cell("isrc")).alias("isrc"),
             *(
                 cell(name).alias(name)
-                for name in ("upc", "grid", "dsp_recording_id", "label", "transaction_id", "units")
+                for name in ("upc", "grid", "dsp_recording_id", "label", "transaction_id")
             ),
+            units.otherwise(cell("units")).alias("units"),
             _first_of(cell("iswc")).alias("iswc"),
             *(_unescaped(cell(n)).alias(n) for n in ("title", "artist", "release_title")),
             pl.lit(head["SenderName"]).alias("store"),
@@ -458,19 +488,12 @@ class DsrFile:
             return texts[at] if at is not None and at < len(texts) else ""
 
         summary_id = cell("SummaryRecordId")
+        if (tuple(texts)) in self._summary_texts:
+            return  # the same said twice
+        self._summary_texts.add(tuple(texts))
         known = self._summaries.get(summary_id)
         if known is None:
-            known = _Summary(
-                number,
-                cell("Territory"),
-                self._tier(
-                    cell("Territory"), cell("ServiceDescription", "CommercialModel"), summary_id
-                ),
-                cell("UseType"),
-                cell("CommercialModel"),
-                cell("CurrencyOfAccounting", "CurrencyOfReporting", "Currency").upper(),
-            )
-            self._summaries[summary_id] = known
+            known = self._new_summary(number, summary_id, cell)
         usages = read_whole_number(cell("AllocatedUsages", "Usages", "TotalUsages") or "0", ".")
         if layout.position("AllocatedUsages") and not cell("AllocatedUsages"):
             usages = read_whole_number(cell("Usages", "TotalUsages") or "0", ".")
@@ -485,8 +508,31 @@ class DsrFile:
         except AmountError as error:
             self._broken.append(f"line {number}: the summary's net revenue: {error}")
             return
-        key = (base, cell("RightsController") if allocated else "")
-        known.amounts[key] = known.amounts.get(key, 0) + atoms
+        if allocated:
+            key = (base, cell("RightsController"))
+            known.amounts[key] = known.amounts.get(key, 0) + atoms
+        elif known.amounts.setdefault((base, ""), atoms) != atoms:
+            # Each rights controller's record repeats the whole; it is the whole only once.
+            self._broken.append(f"line {number}: summary {summary_id} has two net revenues")
+
+    def _new_summary(self, number: int, summary_id: str, cell: Callable[..., str]) -> _Summary:
+        territory = cell("Territory")
+        currency = cell("CurrencyOfAccounting", "CurrencyOfReporting", "Currency").upper()
+        if currency and currency not in currency_codes():
+            self._broken.append(f"line {number}: no such currency: {currency}")
+        if territory_of(territory) is None:
+            self._broken.append(f"line {number}: no such territory: {territory}")
+        service = cell("ServiceDescription", "CommercialModel")
+        summary = _Summary(
+            number,
+            territory,
+            self._tier(territory, service, summary_id),
+            cell("UseType"),
+            cell("CommercialModel"),
+            currency,
+        )
+        self._summaries[summary_id] = summary
+        return summary
 
     def _tier(self, territory: str, service: str, summary_id: str) -> str:
         """A name for what shares one summary's revenue; unique within the territory."""
@@ -538,21 +584,25 @@ class DsrFile:
         return joined.filter(~is_unknown), refused
 
     def _without_lost(self, table: pl.DataFrame) -> tuple[pl.DataFrame, list[Rejection]]:
-        """Usage of a resource that its block does not have is refused."""
-        is_lost = (table["transacted_resource"] != "") & ~table["has_resource"]
-        if not is_lost.any():
-            return table, []
-        refused = [
-            reject(
-                SourceRow(self._sha256, row["number"], {k: v for k, v in row.items() if v}),
-                "dsr:resource_unknown",
-                row["transacted_resource"],
-                f"line {row['number']}: block {row['block']!r} has no resource "
-                f"{row['transacted_resource']!r}",
-            )
-            for row in table.filter(is_lost).to_dicts()
-        ]
-        return table.filter(~is_lost), refused
+        """Usage of a resource or release that its block does not have is refused."""
+        lost: list[Rejection] = []
+        for what, has in (("resource", "has_resource"), ("release", "has_release")):
+            is_lost = (table[f"transacted_{what}"] != "") & ~table[has]
+            if what == "release":
+                # Beside a resource that is there, the release only adds to it.
+                is_lost = is_lost & ~table["has_resource"]
+            lost += [
+                reject(
+                    SourceRow(self._sha256, row["number"], {k: v for k, v in row.items() if v}),
+                    f"dsr:{what}_unknown",
+                    row[f"transacted_{what}"],
+                    f"line {row['number']}: block {row['block']!r} has no {what} "
+                    f"{row[f'transacted_{what}']!r}",
+                )
+                for row in table.filter(is_lost).to_dicts()
+            ]
+            table = table.filter(~is_lost)
+        return table, lost
 
     def _add_up(self, lines: pl.DataFrame, table: pl.DataFrame) -> None:
         """Remember what lines come to, by summary."""
@@ -609,7 +659,7 @@ class DsrFile:
         for row in lines.to_dicts():
             texts = [cell.strip() for cell in str(row["text"]).split("\t")]
             layout = layout_for(str(row["record"]), len(texts) - 1)
-            names = () if layout is None else layout.cells
+            names = _FOOT_CELLS if layout is None else layout.cells
             self._foot = dict(zip(names, texts[1:], strict=False))
 
     def _foot_differences(self) -> list[str]:
@@ -617,18 +667,23 @@ class DsrFile:
         counted = {"NumberOfLinesInFile": self._text.lines_read}
         if int(self._head["NumberOfFiles"]) == 1:
             counted["NumberOfLinesInReport"] = self._text.lines_read
+            counted["NumberOfBlocksInReport"] = self._bodies
         counted["NumberOfSummaryRecords"] = self._summary_records
         counted["NumberOfBlocksInFile"] = self._bodies
         told = []
+        if not any(foot.values()):
+            told.append("FOOT says nothing of the file's lines")
         for name, number in counted.items():
-            text = foot.get(name, "")
+            text = foot.get(name, "").replace(",", "")
             if text and text != str(number):
                 told.append(f"FOOT says {name} {text}, there are {number}")
         return told
 
 
+_FOOT_CELLS = ("NumberOfLinesInFile", "NumberOfLinesInReport", "NumberOfSummaryRecords")
 # RE, AS, MW, SU, RU, LI: what stands in a block, whose id is the second cell.
 _IN_BLOCKS = r"^(?:RE|AS|MW|SU|RU|LI|CU|ML)[0-9]"
+_NAME_PARTS = 8
 _IDS = re.compile(r"^(?P<x>[0-9]+)of(?P<y>[0-9]+)$")
 
 
@@ -639,7 +694,14 @@ def _is_usage(record_type: str) -> bool:
 
 def _kind(profile: str) -> str:
     folded = re.sub(r"[^a-z0-9]", "", profile.casefold())
-    return _PROFILES.get(folded, f"dsr_{folded.removesuffix('profile') or 'unknown'}")
+    try:
+        return _PROFILES[folded]
+    except KeyError:
+        raise UnreadableFileError(
+            "dsr:profile_unknown",
+            f"HEAD names the profile {profile!r}; read are Basic Audio, UGC and Financial "
+            "Reporting to Record Companies",
+        ) from None
 
 
 def _checked_head(head: dict[str, str], layout: RecordLayout, cells: int) -> dict[str, str]:
@@ -657,6 +719,10 @@ def _checked_head(head: dict[str, str], layout: RecordLayout, cells: int) -> dic
         raise UnreadableFileError(
             "dsr:head", f"HEAD: UsageStartDate is {head['UsageStartDate']!r}, not a date"
         )
+    if int(head["FileNumber"]) > int(head["NumberOfFiles"]):
+        told = f"file {head['FileNumber']} of {head['NumberOfFiles']}"
+        raise UnreadableFileError("dsr:head", f"HEAD: this is {told}")
+    _kind(head["Profile"])
     if not head["MessageId"] or not head["SenderPartyId"]:
         raise UnreadableFileError("dsr:head", "HEAD names no MessageId, or no SenderPartyId")
     return head
@@ -674,6 +740,9 @@ def _name_differences(name: str, head: Mapping[str, str]) -> list[str]:
             told.append(
                 f"the name says {which.lower()} {parts[part]}, HEAD {' or '.join(sorted(known))}"
             )
+    service = re.sub(r"[\s_]", "", head["ServiceDescription"])
+    if len(parts) >= _NAME_PARTS and service and parts[3] and parts[3] != service:
+        told.append(f"the name says service {parts[3]}, HEAD {service}")
     for piece in parts:
         if (match := _IDS.match(piece)) is not None:
             x, y = int(match["x"]), int(match["y"])
@@ -783,14 +852,25 @@ def _with_release(table: pl.DataFrame, releases: pl.DataFrame) -> pl.DataFrame:
     by_reference = releases.unique(["block", "reference"], keep="first", maintain_order=True)
     first = releases.unique("block", keep="first", maintain_order=True)
     joined = table.join(
-        by_reference.select("block", pl.col("reference").alias("transacted_release"), *said),
+        by_reference.select(
+            "block",
+            pl.col("reference").alias("transacted_release"),
+            *said,
+            has_release=pl.lit(True),
+        ),
         on=["block", "transacted_release"], how="left", maintain_order="left",
     ).join(
         first.select("block", *(pl.col(name).alias(f"first_{name}") for name in said)),
         on="block", how="left", maintain_order="left",
     )  # fmt: skip
+    # A record that names a release means that one; only one that names none, the block's first.
+    names_none = pl.col("transacted_release") == ""
     joined = joined.with_columns(
-        pl.coalesce(name, f"first_{name}", pl.lit("")).alias(name) for name in said
+        pl.col("has_release").fill_null(value=False),
+        *(
+            pl.coalesce(name, pl.when(names_none).then(f"first_{name}"), pl.lit("")).alias(name)
+            for name in said
+        ),
     )
     return joined.with_columns(_or(pl.col("artist"), pl.col("release_artist")).alias("artist"))
 

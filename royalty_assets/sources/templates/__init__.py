@@ -106,9 +106,10 @@ class Template(BaseModel):
             is the value, or a name in one line whose value stands in the next.
         file_name: regular expression whose named groups are fields that the file's name tells.
         values: field → {the sender's word: ours}; ``*`` stands for any other word.
-        date_format: strptime formats of the date columns; by default year first.
+        date_format: strptime formats of the date columns; year first is always understood.
         decimal: of numbers: ``.``, ``,``, or ``either`` where senders' files differ (then each
             file's own numbers decide).
+        defaults: field → value where its cell is empty.
         products: field → two columns whose numbers are multiplied, where no column has the product.
         not_usage: column → words of lines that tell of something else, and are refused as such.
         extra_cells: cells beyond the last column that lines may have.
@@ -134,6 +135,7 @@ class Template(BaseModel):
     values: dict[str, dict[str, str]] = {}
     date_format: Names = list(ISO_DATES)
     decimal: Literal[".", ",", "either"] = "."
+    defaults: dict[str, str] = {}
     products: dict[str, Annotated[list[str], Field(min_length=2, max_length=2)]] = {}
     not_usage: dict[str, list[str]] = {}
     extra_cells: Annotated[int, Field(ge=0, le=9)] = 0
@@ -152,7 +154,14 @@ class Template(BaseModel):
 
     @model_validator(mode="after")
     def _names_fields_that_exist(self) -> Self:
-        named = {*self.columns, *self.constants, *self.preamble, *self.values, *self.products}
+        named = {
+            *self.columns,
+            *self.constants,
+            *self.preamble,
+            *self.values,
+            *self.products,
+            *self.defaults,
+        }
         if self.file_name is not None:
             named |= set(re.compile(self.file_name).groupindex)
         if unknown := sorted(named - _FIELDS[self.records]):

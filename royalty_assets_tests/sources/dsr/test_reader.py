@@ -10,6 +10,7 @@ import pytest
 
 from royalty_assets.domain.usage import USAGE_LINE_SCHEMA
 from royalty_assets.sources.dsr.reader import DsrFile
+from royalty_assets.sources.reports import open_report
 from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 
 FOLDER = Path(__file__).parent
@@ -174,9 +175,10 @@ def test_a_file_that_is_no_whole_report_is_refused(body, rule, told):
     ("name", "told"),
     [
         ("DSR_Label_Streamly_Premium_2024-01_DE_1of1_20240210T090000.tsv", []),
-        ("DSR_PADPIDA2014999999Z_PADPIDA2011072101T_P_2024-01_DE_1of1_2.tsv.gz", []),
+        ("DSR_PADPIDA2014999999Z_PADPIDA2011072101T__2024-01_DE_1of1_2.tsv.gz", []),
         ("DSR_Other_Streamly_Premium_2024-01_DE_1of1_2.tsv", ["recipient Other"]),
         ("DSR_Label_Streamly_Premium_2024-01_DE_1of2_2.tsv", ["file 1of2, HEAD 1of1"]),
+        ("DSR_Label_Streamly_Free_2024-01_DE_1of1_2.tsv", ["service Free, HEAD Premium"]),
         ("january.tsv", []),
     ],
 )
@@ -206,3 +208,62 @@ def test_the_published_ugc_sample_is_read():
     assert frame["units"].to_list() == [7810, 2045, 18, 4, 258, 75]
     assert frame["amount"].sum() == 7
     assert report.findings["report_cross_sums_agree"]
+
+
+def test_a_release_that_its_block_does_not_have_is_nobody_elses():
+    body = fixture("basic_audio_1_4").replace(b"\tT9\tR1\t", b"\tT9\tR9\t")
+    _, frame, rejections = read(body)
+    assert [(r.rule, r.value) for r in rejections] == [("dsr:release_unknown", "R9")]
+    assert frame.height == 2
+
+
+def test_a_release_without_a_code_is_known_by_its_title():
+    body = fixture("basic_audio_1_4").replace(b"724384960650", b"")
+    _, frame, rejections = read(body)
+    assert rejections == []
+    sale = frame.filter(pl.col("use_type") == "PermanentDownload").row(0, named=True)
+    assert (sale["title"], sale["release_title"], sale["units"]) == ("", "Album", 3)
+
+
+def test_money_without_a_count_is_told_with_none():
+    body = fixture("ugc_1_1_1").replace(b"\tas1\t10\t1.5", b"\tas1\t\t1.5")
+    _, frame, rejections = read(body)
+    assert rejections == []
+    assert frame["units"].to_list() == [0, 20]
+    assert frame["amount"].sum() == Decimal("1.75")
+
+
+def test_a_summary_that_is_said_twice_is_one_pool():
+    body = fixture("basic_audio_1_4")
+    (summary,) = [line for line in body.splitlines() if line.startswith(b"SY01.03\tS1")]
+    report, _, _ = read(body.replace(summary, summary + b"\n" + summary))
+    assert [row.content["amount"] for row in report.pools] == ["12.5", "2.1"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [(b"\tEUR\t12.50", b"\tXX9\t12.50", "currency: XX9"), (b"\tDE\t", b"\tQQ\t", "territory: QQ")],
+)
+def test_a_summary_in_no_known_currency_or_territory_is_told(old, new, told):
+    report, _, _ = read(fixture("basic_audio_1_4").replace(old, new))
+    assert any(told in finding for finding in report.findings["report_totals_agree"])
+
+
+def test_net_usage_is_held_against_total_and_returns():
+    report, _, _ = read(fixture("financial_reporting_1_0").replace(b"\t121\t1\t", b"\t121\t5\t"))
+    (finding,) = report.findings["report_cross_sums_agree"]
+    assert "121 usages less 5 returns are not 120" in finding
+
+
+def test_a_profile_that_is_not_read_is_refused():
+    with pytest.raises(UnreadableFileError, match="'AudioVisualProfile'"):
+        read(fixture("no_sales").replace(b"BasicAudioProfile", b"AudioVisualProfile"))
+
+
+@pytest.mark.parametrize("before", [b"# made by x\n", b"\n", b"  HEAD"])
+def test_comments_blanks_and_spaces_before_the_head_do_not_hide_it(before):
+    body = fixture("no_sales").replace(b"FOOT\t3\t3", b"FOOT\t4\t4")
+    body = before + (body[4:] if before.strip() == b"HEAD" else body)
+    report = open_report("sha", io.BytesIO(body), [])
+    assert isinstance(report, DsrFile)
+    assert sum(block.lines.height for block in report.blocks()) == 0
