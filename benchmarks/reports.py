@@ -104,14 +104,12 @@ def ours(path: Path, target: Path) -> int:
     rows = 0
     parts = []
     sha256 = file_sha256(path)
-    with path.open("rb") as stream, tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with path.open("rb") as stream:
         report = open_report(sha256, stream, templates, path.name)
-        for number, block in enumerate(report.blocks()):
-            part = Path(folder) / f"{number}.arrow"
-            block.lines.write_ipc(part, compression="lz4")
-            parts.append(pl.scan_ipc(part))
+        for block in report.blocks():
+            parts.append(block.lines.lazy())
             rows += block.lines.height + len(block.rejections)
-        pl.concat(parts).sink_parquet(target, compression="zstd", compression_level=1)
+    pl.concat(parts).sink_parquet(target, compression="zstd", compression_level=1)
     if any(report.findings.values()):
         raise AssertionError(report.findings)
     return rows

@@ -30,7 +30,8 @@ from royalty_assets.sources.rows import ChunkReader
 from royalty_assets.sources.text_lines import UnreadableFileError
 from royalty_assets.storage.registry import ReportRecord
 
-LINES_IN_MEMORY_MAX = 400_000
+LINES_IN_MEMORY_MAX = 1_000_000
+"""Of a partition's reports, about 200 MB; what is beyond waits on disk."""
 CUT_REPORT_BYTES_MAX = 2 << 20
 """A report of several months is cut once and kept while its months are validated, up to this
 size; a larger one is read again for each of its months, so that memory stays bounded."""

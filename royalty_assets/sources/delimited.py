@@ -199,10 +199,11 @@ class DelimitedFile:
                 yield frame, rejections, block.not_utf8
 
     def _split(self, block: LineBlock) -> tuple[pl.DataFrame, list[Rejection]]:
-        texts, body = self._without_last_border(block)
+        borders = block.texts.str.count_matches(self._delimiter, literal=True)
+        texts, body, borders = self._without_last_border(block, borders)
         lines = pl.DataFrame({"text": texts}).with_row_index("number", block.first)
         lines = lines.with_columns(pl.col("number").cast(pl.Int64))
-        regular = self._is_regular(block, texts, body)
+        regular = self._is_regular(block, texts, body, borders)
         if regular.all():
             frame = self._split_regular(lines["number"], body)
         else:
@@ -222,26 +223,31 @@ class DelimitedFile:
         fields, refused = self._fields(frame)
         return fields, rejections + refused
 
-    def _without_last_border(self, block: LineBlock) -> tuple[pl.Series, bytes]:
-        """The lines, without a delimiter that stands after the last cell."""
-        borders = block.texts.str.count_matches(self._delimiter, literal=True)
-        spare = (borders == len(self._header)) & block.texts.str.ends_with(self._delimiter)
+    def _without_last_border(
+        self, block: LineBlock, borders: pl.Series
+    ) -> tuple[pl.Series, bytes, pl.Series]:
+        """The lines and how many delimiters they have, without one after the last cell."""
+        has_one_more = borders == len(self._header)
+        if self.template.extra_cells or not has_one_more.any():
+            return block.texts, block.body, borders
+        spare = has_one_more & block.texts.str.ends_with(self._delimiter)
         spare = spare & ~block.texts.str.contains('"', literal=True)
-        if not spare.any() or self.template.extra_cells:
-            return block.texts, block.body
         shorter = pl.when(spare).then(pl.col("line").str.head(-1)).otherwise("line")
         texts = block.texts.to_frame().select(shorter.alias("line"))["line"]
-        return texts, joined(texts)
+        return texts, joined(texts), borders - spare.cast(borders.dtype)
 
-    def _is_regular(self, block: LineBlock, texts: pl.Series, body: bytes) -> pl.Series:
+    def _is_regular(
+        self, block: LineBlock, texts: pl.Series, body: bytes, borders: pl.Series
+    ) -> pl.Series:
         """Whether a line falls into the header's number of cells without any doubt."""
         if self._in_summary is not None or self._may_be_summary:
             return pl.repeat(False, texts.len(), dtype=pl.Boolean, eager=True)
-        borders = texts.str.count_matches(self._delimiter, literal=True)
         regular = borders == len(self._header) - 1
         if b'"' in body:
             delimiter = re.escape(self._delimiter)
-            cell = rf'(?:"(?:[^"]|"")*"|[^"{delimiter}]*)'
+            # In tab-separated files a quotation mark is mostly a part of the title.
+            inside = r"[^\"\t]" if self._delimiter == "\t" else '[^"]'
+            cell = rf'(?:"(?:{inside}|"")*"|[^"{delimiter}]*)'
             more = f"(?:{delimiter}{cell})" + "{" + str(len(self._header) - 1) + "}"
             unquoted = ~texts.str.contains('"', literal=True)
             regular = (regular & unquoted) | texts.str.contains(f"^{cell}{more}$")

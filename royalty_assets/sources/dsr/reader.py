@@ -28,6 +28,7 @@ from royalty_assets.domain.screening import ColumnReading
 from royalty_assets.domain.territories import territory_of
 from royalty_assets.domain.usage import USAGE_LINE_SCHEMA, CommercialModel, UseType
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
+from royalty_assets.sources.cells import split_lines
 from royalty_assets.sources.dsr.records import RecordLayout, known_record, layout_for
 from royalty_assets.sources.reading import (
     CROSS_SUMS_AGREE,
@@ -282,8 +283,8 @@ class DsrFile:
         usage = [(name, lines) for name, lines in by_type.items() if _is_usage(name)]
         for record_type, lines in by_type.items():
             self._read_frame(record_type, lines, rejections)
-        bodies = records.filter(pl.col("record").str.contains(_IN_BLOCKS))["block"]
-        self._bodies += bodies.n_unique()
+        bodies = [part["block"] for name, part in by_type.items() if re.match(_IN_BLOCKS, name)]
+        self._bodies += pl.concat(bodies).n_unique() if bodies else 0
         resources = self._side_records(by_type, "AS", _RESOURCE_CELLS, rejections)
         releases = self._side_records(by_type, "RE", _RELEASE_CELLS, rejections)
         self.totals.lines += len(rejections)
@@ -370,7 +371,8 @@ class DsrFile:
         is_free = cell("bearing").str.to_lowercase().is_in(["false", "0"])
         priced = pl.col("amount") if "amount" in has else empty
         # Money may come without a count of usages (SU03); it is told, with none.
-        units = pl.when((cell("units") == "") & (priced != "")).then(pl.lit("0"))
+        may_be_none = (cell("units") == "") & (priced != "") & pl.lit("total" not in has)
+        units = pl.when(may_be_none).then(pl.lit("0"))
         amount = pl.when(is_free & (priced == "")).then(pl.lit("0")).otherwise(priced)
         used_on = cell("used_on")
         use_type = cell("use_type")
@@ -378,14 +380,13 @@ class DsrFile:
             pl.col("number").alias("row_number"),
             _or(used_on, pl.lit(head["UsageStartDate"])).alias("used_on"),
             pl.lit(head["UsageStartDate"]).alias("reported_on"),
-            _first_of(cell("isrc")).alias("isrc"),
+            cell("isrc").alias("isrc"),
             *(
                 cell(name).alias(name)
                 for name in ("upc", "grid", "dsp_recording_id", "label", "transaction_id")
             ),
             units.otherwise(cell("units")).alias("units"),
-            _first_of(cell("iswc")).alias("iswc"),
-            *(_unescaped(cell(n)).alias(n) for n in ("title", "artist", "release_title")),
+            *(cell(n).alias(n) for n in ("iswc", "title", "artist", "release_title")),
             pl.lit(head["SenderName"]).alias("store"),
             pl.col("territory"),
             pl.col("tier"),
@@ -396,10 +397,14 @@ class DsrFile:
             pl.when(amount != "").then(pl.col("currency")).otherwise(empty).alias("currency"),
         )
         several: list[int] = []
-        if "isrc" in has and table["isrc"].str.contains("|", literal=True).any():
-            several = table.filter(pl.col("isrc").str.contains("|", literal=True))[
-                "number"
-            ].to_list()
+        for name in ("isrc", "iswc"):
+            holds_several = cells[name].str.contains("|", literal=True)
+            if holds_several.any():
+                several += cells.filter(holds_several)["row_number"].to_list()
+                cells = cells.with_columns(_first_of(pl.col(name)).alias(name))
+        for name in ("title", "artist", "release_title"):
+            if cells[name].str.contains("\\", literal=True).any():
+                cells = cells.with_columns(_unescaped(pl.col(name)).alias(name))
         return cells, several
 
     # Records into tables
@@ -409,10 +414,9 @@ class DsrFile:
     ) -> Iterator[tuple[pl.DataFrame, list[Rejection], RecordLayout | None]]:
         """Records of one type by layout: ``number`` and the wanted cells, and what is refused."""
         borders = lines["text"].str.count_matches("\t", literal=True)
-        for (number,), part in (
-            lines.with_columns(borders=borders).partition_by("borders", as_dict=True).items()
-        ):
-            cells = int(str(number))
+        for cells in sorted(borders.unique().to_list()):
+            is_so = borders == cells
+            part = lines if is_so.all() else lines.filter(is_so)
             layout = layout_for(record_type, cells)
             if layout is None:
                 told = f"no version of {record_type} with {cells} cells is known"
@@ -422,6 +426,8 @@ class DsrFile:
                     f"{record_type} has {cells} cells after its type, and needs {layout.cells_min}"
                 )
                 yield _nothing(), self._refuse_all(part, "record:cells", told), None
+            elif cells <= len(layout.cells):
+                yield _table_of(part, layout, wanted), [], layout
             else:
                 beyond = part["text"].str.splitn("\t", len(layout.cells) + 2).struct[-1]
                 is_full = beyond.str.contains(r"\S").fill_null(value=False)
@@ -754,11 +760,14 @@ def _name_differences(name: str, head: Mapping[str, str]) -> list[str]:
 
 def _without_open_block(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Whole blocks, and the records of the last one, which may go on."""
-    if records.is_empty() or records["record"].str.contains("^(?:FOOT|SRFO)").any():
+    if records.is_empty():
+        return records, records
+    types = records["record"].unique().to_list()
+    ended = any(name.partition(".")[0] in _FEET for name in types)
+    of_blocks = [name for name in types if re.match(_IN_BLOCKS, name)]
+    if ended or records["record"][-1] not in of_blocks:
         return records, records.clear()
-    in_block = records["record"].str.contains(_IN_BLOCKS)
-    if not in_block[-1]:
-        return records, records.clear()
+    in_block = records["record"].is_in(of_blocks)
     other = in_block & (records["block"] != records["block"][-1])
     last = other.arg_true()
     start = int(last[-1]) + 1 if last.len() else 0
@@ -777,18 +786,9 @@ def _table_of(
     body = "".join(lines["text"].str.join("\n").to_list()).encode()
     borders = int(str(lines["text"].str.count_matches("\t", literal=True)[0]))
     there = sorted({at for found in positions.values() for at in found if at <= borders})
-    cells = pl.read_csv(
-        body,
-        separator="\t",
-        quote_char=None,
-        has_header=False,
-        infer_schema=False,
-        columns=[0, *there],
-    )
+    cells = split_lines(body, "\t", [0, *there], quoted=False)
     if cells.height != lines.height:
         raise AssertionError(f"{lines.height} records fell into {cells.height} rows")
-    cells.columns = ["cell_0", *(f"cell_{at}" for at in there)]
-    cells = cells.with_columns(pl.all().fill_null("").str.strip_chars())
     return cells.select(
         lines["number"],
         *(
