@@ -222,6 +222,10 @@ def payouts(home: Home = Path("data"), month: Month = None) -> None:
         for number, each in enumerate(months):
             frame = month_frames(session.context, each)[1]
             period = pl.lit(f"{each.window.start:%Y-%m}").alias("month")
+            names = pl.col(pl.String)
+            # A spreadsheet would run a name that begins so as a formula.
+            safe = pl.when(names.str.contains(r"^[=+\-@\t\r]")).then("'" + names).otherwise(names)
+            frame = frame.with_columns(safe.name.keep())
             text = frame.select(period, pl.all()).write_csv(include_header=number == 0)
             typer.echo(text, nl=False)
         session.close()

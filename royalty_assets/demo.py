@@ -91,6 +91,9 @@ def demo_feeds(scenario: Scenario) -> dict[str, object]:
                 "dialect": "report_files",
                 "url": f"{base}/{service.name}/pools",
             }
+        else:
+            # A month's sales are told by the tenth of the next, in the evening of São Paulo.
+            feed["calendar"] = {"due_after_days": 10, "time_zone": "America/Sao_Paulo"}
         feeds.append(feed)
     return {"catalog": {"folder": "catalog", "missing_shares": "held"}, "feeds": feeds}
 

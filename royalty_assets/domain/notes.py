@@ -8,6 +8,7 @@ or is doubtful. Notes are ``field:what`` words, separated by spaces, in this ord
 - ``isrc:normalised``: case, hyphens or spaces were put right
 - ``isrc:prefix_unknown``: well-formed, but no ISRC agency is known for its first two letters
 - ``isrc:several``: more than one ISRC was sent; the first is taken
+- ``grid:malformed``, ``iswc:malformed``: no valid one; it stands as sent
 - ``upc:zeros_restored``: leading zeros were missing, and the check digit holds
 - ``upc:malformed``: no UPC, EAN or GTIN, or a spreadsheet's ``8.6E+11``; no UPC is taken
 - ``use_type:unknown_word``: the sender's word for the use is not in its template
@@ -21,12 +22,15 @@ from royalty_assets.domain.identifiers import (
     GTIN_DIGITS,
     ISRC_PATTERN,
     isrc_prefix_is_known,
+    normalise_grid,
     normalise_gtin,
+    normalise_iswc,
 )
 
 NOT_UTF8 = "text:not_utf8"
 ISRC_SEVERAL = "isrc:several"
 UNKNOWN_WORD = "use_type:unknown_word"
+_CHECKED = {"grid": normalise_grid, "iswc": normalise_iswc}
 _UPC_DIGITS = 12
 
 
@@ -37,6 +41,9 @@ def with_notes(lines: pl.DataFrame) -> pl.DataFrame:
         lines: with ``isrc``, ``isrc_as_sent``, ``upc`` as sent, and ``notes`` of the reader.
     """
     lines = lines.with_columns(upc_as_sent="upc").with_columns(upc=_normal_gtins(lines["upc"]))
+    for name, normalise in _CHECKED.items():
+        if (lines[name] != "").any():
+            lines = _with_normal(lines, name, normalise)
     prefix = pl.col("isrc").str.slice(0, 2)
     known = _known_prefixes(lines["isrc"])
     is_isrc = pl.col("isrc").str.contains(ISRC_PATTERN)
@@ -62,6 +69,21 @@ def with_notes(lines: pl.DataFrame) -> pl.DataFrame:
         *(pl.when(found[word]).then(pl.lit(f" {word}")).otherwise(pl.lit("")) for word in words),
     )
     return lines.with_columns(notes=notes.str.strip_chars())
+
+
+def _with_normal(
+    lines: pl.DataFrame, name: str, normalise: Callable[[str], str | None]
+) -> pl.DataFrame:
+    """The identifiers in their normal form; what has none stands as sent, and is noted."""
+    distinct = lines[name].drop_nulls().unique()
+    table = _mapped(distinct, lambda text: normalise(text) or "")
+    joined = lines.join(table.rename({"t": name}), on=name, how="left", maintain_order="left")
+    is_bad = (pl.col("mapped") == "") & (pl.col(name) != "")
+    told = pl.when(is_bad).then(pl.lit(f" {name}:malformed")).otherwise(pl.lit(""))
+    return joined.with_columns(
+        pl.when(pl.col("mapped") != "").then("mapped").otherwise(name).alias(name),
+        notes=pl.concat_str("notes", told.fill_null("")).str.strip_chars(),
+    ).select(lines.columns)
 
 
 def count_notes(notes: pl.Series) -> dict[str, int]:

@@ -143,15 +143,16 @@ def test_a_field_that_every_row_needs_and_none_has_leaves_all_to_the_model():
 
 
 def canonical(**columns) -> pl.DataFrame:
-    given_columns = {"isrc": "", "isrc_as_sent": "", "upc": "", "notes": ""} | columns
+    height = len(next(iter(columns.values())))
+    blank = dict.fromkeys(("isrc", "isrc_as_sent", "upc", "grid", "iswc", "notes"), [""] * height)
+    given_columns = blank | columns
     return pl.DataFrame(given_columns, schema={n: USAGE_LINE_SCHEMA[n] for n in given_columns})
 
 
 @given(st.lists(st.text("0123456789", max_size=15) | nasty, min_size=1, max_size=20))
 @example(["036000291452", "36000291452", "0", "", "00000000000000", "8.6E+11", "7 24384 96065 0"])
 def test_a_column_of_barcodes_becomes_what_each_of_them_does(texts):
-    found = with_notes(canonical(upc=texts, isrc=[""] * len(texts), isrc_as_sent=[""] * len(texts),
-                                 notes=[""] * len(texts)))  # fmt: skip
+    found = with_notes(canonical(upc=texts))
     assert found["upc"].to_list() == [normalise_gtin(text) or "" for text in texts]
     assert found["upc_as_sent"].to_list() == texts
 
@@ -165,12 +166,15 @@ def test_a_column_of_barcodes_becomes_what_each_of_them_does(texts):
         ({"isrc": ["XXUM70600055"], "isrc_as_sent": ["XXUM70600055"]}, "isrc:prefix_unknown"),
         ({"upc": ["36000291452"]}, "upc:zeros_restored"),
         ({"upc": ["8.6E+11"]}, "upc:malformed"),
+        ({"iswc": ["T-034.524.680-1"]}, ""),
+        ({"iswc": ["T1234567890"]}, "iswc:malformed"),
+        ({"grid": ["A1-2425G-ABC1234002-M"]}, ""),
+        ({"grid": ["nonsense"]}, "grid:malformed"),
         ({"upc": ["36000291452"], "notes": ["text:not_utf8"]}, "text:not_utf8 upc:zeros_restored"),
     ],
 )
 def test_what_was_understood_is_noted(columns, notes):
-    whole = {"isrc": [""], "isrc_as_sent": [""], "upc": [""], "notes": [""]} | columns
-    found = with_notes(canonical(**whole))
+    found = with_notes(canonical(**columns))
     assert found["notes"].to_list() == [notes]
     assert count_notes(found["notes"]) == dict.fromkeys(sorted(notes.split()), 1)
 
