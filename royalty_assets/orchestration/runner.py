@@ -28,11 +28,12 @@ from royalty_assets.orchestration.assets import (
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.catalog import taken
 from royalty_assets.pipeline.context import CATALOG_PARTITION, Outcome, StageBlockedError
-from royalty_assets.pipeline.ingest import delivered, deliveries, ingest
+from royalty_assets.pipeline.ingest import INBOX_PARTITION, delivered, deliveries, ingest
 from royalty_assets.pipeline.match import matched
 from royalty_assets.pipeline.month import paid_out, posted
 from royalty_assets.pipeline.pool import pooled
 from royalty_assets.pipeline.validate import validated
+from royalty_assets.sources.payloads import SourceError
 
 _LAUNCHED_BY = "royalty_assets/launched_by"
 _COMMAND_LINE = "command-line"
@@ -174,7 +175,10 @@ def plan_run(session: PipelineSession) -> list[StagePlan]:
 def _partitions(session: PipelineSession, feed: Feed) -> tuple[Partition, ...]:
     now = session.context.now()
     if isinstance(feed.source, InboxSource):
-        listed = asyncio.run(deliveries(session.context, feed, "", _EVERYTHING))
+        try:
+            listed = asyncio.run(deliveries(session.context, feed, "", _EVERYTHING))
+        except SourceError:
+            return ()  # told when the feed's turn comes; the others go on
         there = [Partition.parse(feed.cadence, delivery.key) for delivery in listed]
         return tuple(each for each in _bridged(there) if each.window.end <= now)
     end = min(feed.end or now, now)
@@ -219,7 +223,10 @@ def run_project(
         else:
             report.failures += _execute(definitions, instance, CATALOG_KEY)
         for feed in session.project.feeds:
-            report.waiting += _take_early(session, feed)
+            try:
+                report.waiting += _take_early(session, feed)
+            except SourceError as error:
+                report.failures.append(f"{feed.name}/raw: {error}")
         for plan in plans:
             unchanged = _unchanged(session, instance, plan)
             for partition_key, commit in unchanged.items():
@@ -250,11 +257,15 @@ def _take_early(session: PipelineSession, feed: Feed) -> list[str]:
     async def take() -> list[Outcome]:
         return [outcome async for outcome in ingest(context, feed, early)]
 
-    return [
+    told = [
         outcome.problem
         or f"{feed.name}: lines for {outcome.partition_key} are taken, and wait until it has ended"
         for outcome in asyncio.run(take())
     ]
+    looked_at = context.registry.commit(feed.name, Stage.RAW, INBOX_PARTITION)
+    if looked_at is not None:
+        told += looked_at.warnings.get("every_file_is_complete", [])
+    return told
 
 
 def _unchanged(
@@ -263,6 +274,8 @@ def _unchanged(
     """Partition key → commit, where neither the registry nor Dagster has anything to learn."""
     context = session.context
     told = instance.get_materialized_partitions(plan.key)
+    if not plan.partitions:
+        return {}
     if plan.stage is Stage.RAW:
         feed = session.project.feed(plan.name)
         found = asyncio.run(delivered(context, feed, plan.partitions))

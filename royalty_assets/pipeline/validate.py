@@ -97,6 +97,7 @@ def _input_sha256(context: PipelineContext, feed: Feed, raw: Batch) -> str:
     if feed.records is RecordKind.REPORT_LINES:
         parts.append(templates_sha256(context.templates, feed.records))
         parts += [f"{name}={feed.severity(name)}" for name in REPORT_CHECKS]
+        parts.append(f"pools_in_reports={feed.pools_in_reports}")
     if isinstance(feed.source, InboxSource):
         parts += [str(feed.start), str(feed.end)]
     return combined_sha256(parts)

@@ -20,6 +20,7 @@ from royalty_assets.simulator.telemetry import make_hour
 from royalty_assets.simulator.world import make_world
 from royalty_assets.sources.delimited import DelimitedFile
 from royalty_assets.sources.templates import bundled_templates
+from royalty_assets.sources.text_lines import TextLines
 
 SCENARIO = Scenario(events=20_000, recordings=500, hours=3)
 
@@ -89,7 +90,7 @@ def test_a_sales_report_reads_back_to_its_truth_and_its_own_totals(world):
     reports = make_sales_reports(SCENARIO, world, MERCADO, month)
     assert [report.name.rsplit("_", 1)[1] for report in reports] == ["GBP.csv", "JPY.tsv"]
     for report in reports:
-        file = DelimitedFile("sha", io.BytesIO(report.body), bundled_templates())
+        file = DelimitedFile("sha", TextLines(io.BytesIO(report.body)), bundled_templates())
         rows = list(file.rows())
         assert [row.content["units"] for row in rows] == report.truth["units"].to_list()
         assert sum(Decimal(row.content["amount"]) for row in rows) == sum(
