@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test lint format bench lock clean
+.PHONY: help demo ui test lint format bench fuzz lock clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,10 @@ format: .venv/dev ## Format the code and mend what can be mended.
 
 bench: .venv/dev ## Measure the pipeline beside peers (SCALE=2 for twice the events).
 	@$(BIN)/python -m benchmarks
+
+fuzz: .venv/dev ## Fuzz the report readers with atheris (FUZZ_SECONDS=60).
+	@$(BIN)/uv pip install --quiet atheris
+	@$(BIN)/python -m royalty_assets_tests.fuzzing -max_total_time=$${FUZZ_SECONDS:-60}
 
 lock: .venv/uv ## Resolve the dependencies anew into requirements/.
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile pyproject.toml --universal \
