@@ -15,7 +15,7 @@ from royalty_assets.domain import invariants
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.feeds import Feed
 from royalty_assets.domain.matching import DECISION_SCHEMA, MATCHER_VERSION, Matcher
-from royalty_assets.domain.usage import USAGE_IDENTITY
+from royalty_assets.domain.usage import USAGE_IDENTITY, USAGE_LINE_SCHEMA
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.catalog import catalog_in_force, matcher_in_force
 from royalty_assets.pipeline.context import (
@@ -29,6 +29,12 @@ from royalty_assets.pipeline.context import (
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.storage.lake import put_frame, read_frame
 
+_READ = [
+    *(name for name in USAGE_IDENTITY if name in USAGE_LINE_SCHEMA),
+    "used_at",
+    "units",
+    "amount",
+]
 METHODS = ("isrc", "title_artist_equal", "title_artist_similar", "exception")
 
 
@@ -95,7 +101,8 @@ def _match_batch(
     existing = in_force.get(source.window_label)
     if existing is not None and existing.input_sha256 == input_sha256:
         return existing
-    usage = matched_usage(read_frame(context.lake, source.objects[0]), matcher).with_columns(
+    lines = read_frame(context.lake, source.objects[0], _READ)
+    usage = matched_usage(lines, matcher).with_columns(
         pl.lit(feed.name).alias("feed"), pl.lit(source.sha256).alias("batch_sha256")
     )
     folder = f"{feed.name}/{Stage.MATCHED}/{hive_folder(partition)}"
@@ -129,7 +136,7 @@ def matched_usage(lines: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
     """Validated lines summed by usage identity, each with its decision.
 
     Args:
-        lines: ``usage.USAGE_LINE_SCHEMA``.
+        lines: the columns ``_READ`` of ``usage.USAGE_LINE_SCHEMA``, at least.
         matcher: of the catalog to decide by.
 
     Returns:
