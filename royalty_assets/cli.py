@@ -176,6 +176,8 @@ def init(home: NewHome) -> None:
             raise SettingsError(f"{home} holds a project already")
         with as_file(files("royalty_assets").joinpath("project_template")) as template:
             shutil.copyfile(template / "feeds.yaml", home / "feeds.yaml")
+            (home / "templates").mkdir(exist_ok=True)
+            (home / "remittances").mkdir(exist_ok=True)
             for folder in ("catalog", "inbox"):
                 (home / folder).mkdir(exist_ok=True)
                 shutil.copyfile(template / f"{folder}_README.md", home / folder / "README.md")
@@ -211,14 +213,20 @@ def ledger_hash_command(home: Home = Path("data"), month: Month = None) -> None:
 def payouts(home: Home = Path("data"), month: Month = None) -> None:
     """Print what each rights holder is paid, as CSV: one row per month, payee and currency.
 
+    A month that a red check blocks is named instead, and the exit code is 1.
+
     Redirect it into a file: `royalty-assets payouts my-label --month 2025-03 > payouts.csv`.
     """
     from royalty_assets.orchestration.session import PipelineSession
-    from royalty_assets.pipeline.month import committed_months, month_frames
+    from royalty_assets.pipeline.month import blocked_because, committed_months, month_frames
 
     with _told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
         months = _chosen(committed_months(session.context), month)
+        blocked = {
+            each.key: why for each in months if (why := blocked_because(session.context, each))
+        }
+        months = [each for each in months if each.key not in blocked]
         for number, each in enumerate(months):
             frame = month_frames(session.context, each)[1]
             period = pl.lit(f"{each.window.start:%Y-%m}").alias("month")
@@ -229,6 +237,10 @@ def payouts(home: Home = Path("data"), month: Month = None) -> None:
             text = frame.select(period, pl.all()).write_csv(include_header=number == 0)
             typer.echo(text, nl=False)
         session.close()
+    for key, why in blocked.items():
+        complaints.print(f"{key} is not to be paid: {why}", markup=False, soft_wrap=True)
+    if blocked:
+        raise typer.Exit(1)
 
 
 def _chosen(months: list[Partition], month: str | None) -> list[Partition]:
@@ -259,10 +271,12 @@ def dead_letters(
         session = PipelineSession(Settings(home=home), load_project(home))
         registry = session.context.registry
         rules = Table("feed", "stage", "rule", "rows", title="By rule", title_justify="left")
+        rules.columns[2].overflow = "fold"
         for name, stage, rule, number in registry.dead_letter_rules():
             if feed in {None, name}:
                 rules.add_row(name, stage, rule, f"{number:,}")
         rows = Table("where", "row", "rule", "value", "reason", title="Rows", title_justify="left")
+        rows.columns[2].overflow = "fold"
         for letter in registry.dead_letters(feed, limit=limit):
             place = f"{letter['feed']} {letter['partition_key']} {letter['source'][-60:]}"
             cells = [
@@ -292,7 +306,10 @@ def calendar(home: Home = Path("data")) -> None:
 
     with _told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
-        table = Table(*CALENDAR_COLUMNS)
+        table = Table()
+        for column in CALENDAR_COLUMNS:
+            # Dates are never cut off; a long state or name goes on in the next line.
+            table.add_column(column, no_wrap=column in {"period", "due", "received"})
         rows = calendar_rows(delivery_calendar(session.context))
         for row in rows:
             style = "red" if row[4] == "missing" else "yellow" if row[4] == "late" else None

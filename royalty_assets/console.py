@@ -95,11 +95,16 @@ def show_report(console: Console, report: RunReport, funnel: Funnel, title: str)
     _show_verdict(console, funnel, report.failed)
 
 
+def _taken_back(feed: FeedFunnel) -> int:
+    return feed.taken_back
+
+
 _FUNNEL_ROWS: tuple[tuple[str, Callable[[FeedFunnel], int]], ...] = (
     ("rows received", lambda feed: feed.received),
     ("  rejected", lambda feed: feed.rejected),
     ("  duplicates", lambda feed: feed.duplicates),
     ("  accepted", lambda feed: feed.accepted),
+    ("  taking back earlier", _taken_back),
     ("    by ISRC", lambda feed: feed.lines_by_method["isrc"]),
     ("    by equal names", lambda feed: feed.lines_by_method["title_artist_equal"]),
     ("    by similar names", lambda feed: feed.lines_by_method["title_artist_similar"]),
@@ -129,6 +134,8 @@ def _funnel_table(feeds: list[FeedFunnel], title: str) -> Table:
     total = ["all"] if len(feeds) > 1 else []
     table = _table(title, "", [*(feed.feed for feed in feeds), *total])
     for words, figure in _FUNNEL_ROWS:
+        if figure is _taken_back and not any(map(figure, feeds)):
+            continue
         figures = [figure(feed) for feed in feeds]
         sums = [f"[bold]{sum(figures):,}"] if total else []
         if words == "units accepted":

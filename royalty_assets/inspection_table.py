@@ -32,6 +32,7 @@ def show_inspection(console: Console, found: Inspection) -> None:
     if found.rules:
         table = Table("rule", "rows", "first row", "value", "why", title="Refused rows")
         table.title_justify = "left"
+        table.columns[0].overflow = "fold"
         for rule, number in found.rules.most_common():
             first = next((r for r in found.rejections if r.rule == rule), None)
             cells = ["", "", ""]
@@ -55,7 +56,7 @@ def _add_figures(facts: Table, found: Inspection) -> None:
         if shared := found.pools.get(currency, 0):
             money += f", {format_money(shared, currency)} of it shared by usage"
         facts.add_row("money", money)
-    if not found.money:
+    if not found.money and found.lines:
         facts.add_row("money", "none: the usage shares a pool that comes apart from it")
     if found.first_day is not None:
         facts.add_row("used", f"{found.first_day} to {found.last_day}")

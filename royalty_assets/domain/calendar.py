@@ -6,7 +6,7 @@ delivery. No clock is read here; "now" is an argument.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated
@@ -69,6 +69,7 @@ class DeliveryCalendar(BaseModel):
         due_at: time of that day.
         time_zone: the sender's.
         missing_after_days: days after which a late delivery counts as missing.
+        since: the first day of the first period that is owed; the feed's start if not given.
         regions: the files that make up a delivery, where it comes in several.
     """
 
@@ -78,6 +79,7 @@ class DeliveryCalendar(BaseModel):
     due_at: time = time(23, 59)
     time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     missing_after_days: Annotated[int, Field(ge=0, le=400)] = 14
+    since: date | None = None
     regions: list[RegionalDelivery] = []
 
     def due(self, partition: Partition, region: RegionalDelivery | None = None) -> datetime:
@@ -86,7 +88,7 @@ class DeliveryCalendar(BaseModel):
         if region is not None and region.due_after_days is not None:
             days = region.due_after_days
         # A period's last day ends when it does at the sender's, whatever the hour is in UTC.
-        ends_on = partition.window.end.date() - timedelta(days=1)
+        ends_on = (partition.window.end - timedelta(microseconds=1)).date()
         due_on = ends_on + timedelta(days=days)
         return datetime.combine(due_on, self.due_at, ZoneInfo(self.time_zone))
 

@@ -166,6 +166,8 @@ class Feed(_Configured):
         if unknown := sorted(set(self.checks) - set(REPORT_CHECKS)):
             known = ", ".join(REPORT_CHECKS)
             raise ValueError(f"no such check: {', '.join(unknown)}; to be set are {known}")
+        if self.pools_in_reports and self.pool_source is not None:
+            raise ValueError("give either pools_in_reports or pool_source, not both")
         if self.pool is not None and self.pool_source is not None:
             raise ValueError("give either pool or pool_source, not both")
         return self

@@ -136,8 +136,7 @@ def _priced_lines(claims: pl.DataFrame) -> list[pl.DataFrame]:
 
 def _pool_lines(claims: pl.DataFrame, pools: pl.DataFrame) -> list[pl.DataFrame]:
     """Let each claim share the narrowest pool that covers it, and post pools without claims."""
-    sharing_feeds = claims["feed"].unique().to_list()
-    due = pools.filter(~pl.col("is_agreed") | pl.col("feed").is_in(sharing_feeds))
+    due = pools_due(claims, pools)
     amounts = (
         due.group_by("feed", *_POOL_KEY, "currency")
         .agg(pl.col("amount").sum())
@@ -160,6 +159,20 @@ def _pool_lines(claims: pl.DataFrame, pools: pl.DataFrame) -> list[pl.DataFrame]
             sharing = sharing.with_columns(shared_units=pl.col("units"))
         lines += _share(line, sharing)
     return lines
+
+
+def pools_due(claims: pl.DataFrame, pools: pl.DataFrame) -> pl.DataFrame:
+    """The pools that a month owes: those reported, and those agreed that usage shares.
+
+    An agreed pool is an arrangement for usage that no reported pool covers.
+
+    Args:
+        claims: ``feed``, ``territory``, ``tier`` of usage that brings no money of its own.
+        pools: ``feed`` and ``usage.POOL_SCHEMA`` columns.
+    """
+    reported = pools.filter(~pl.col("is_agreed"))
+    sharing = _with_pool(claims, reported).filter(pl.col("pool").is_null())["feed"].unique()
+    return pools.filter(~pl.col("is_agreed") | pl.col("feed").is_in(sharing.to_list()))
 
 
 def _pool_name(feed: str, territory: str, tier: str) -> str:

@@ -13,7 +13,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from royalty_assets.domain.money import format_money, to_atoms
+from royalty_assets.domain.money import (
+    AMOUNT_DECIMALS,
+    ATOMS_PER_UNIT,
+    format_money,
+    minor_unit_decimals,
+    to_atoms,
+)
 from royalty_assets.domain.usage import Amount, Currency, Identifier, Text
 
 
@@ -58,6 +64,9 @@ class PaymentFigures:
     cash: int | None
 
 
+_HALF_A_CENT = ATOMS_PER_UNIT // 200
+
+
 def three_way(
     figures: Mapping[tuple[str, str], PaymentFigures], tolerance: Mapping[str, int]
 ) -> list[str]:
@@ -70,18 +79,21 @@ def three_way(
     told = []
     for (feed, currency), known in sorted(figures.items()):
         allowed = tolerance.get(feed, 0)
-        if known.stated is not None and known.stated != known.lines:
+        # A control total in cents may have been rounded to them.
+        if known.stated is not None and abs(known.stated - known.lines) > allowed + _HALF_A_CENT:
             told.append(
                 f"{feed}: the lines come to {format_money(known.lines, currency)} {currency}, the "
                 f"report states {format_money(known.stated, currency)}"
             )
+        # What is less than a bank can pay is no difference.
+        payable = 10 ** (AMOUNT_DECIMALS - minor_unit_decimals(currency))
         if known.cash is None:
-            if known.lines:
+            if abs(known.lines) * 2 > payable:
                 told.append(
                     f"{feed}: {format_money(known.lines, currency)} {currency} are reported, and "
                     "no remittance is recorded"
                 )
-        elif abs(known.cash - known.lines) > allowed:
+        elif abs(known.cash - known.lines) > allowed + payable // 2:
             told.append(
                 f"{feed}: {format_money(known.cash, currency)} {currency} were received for "
                 f"{format_money(known.lines, currency)} reported: a difference of "
@@ -91,9 +103,12 @@ def three_way(
 
 
 def cash_received(remittances: Iterable[Remittance], month: date) -> dict[tuple[str, str], int]:
-    """(feed, currency) → atoms received for an accounting month."""
+    """(feed, currency) → atoms received for an accounting month.
+
+    The same payment told again, as by a bank's running export, is received once.
+    """
     received: dict[tuple[str, str], int] = {}
-    for each in remittances:
+    for each in dict.fromkeys(remittances):
         if (each.period.year, each.period.month) == (month.year, month.month):
             key = (each.feed, each.currency)
             received[key] = received.get(key, 0) + to_atoms(each.amount)

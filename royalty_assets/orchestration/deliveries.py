@@ -42,7 +42,7 @@ def deliveries_asset(project: Project) -> dg.AssetsDefinition:
                 check_name(feed),
                 asset=DELIVERIES_KEY,
                 description=f"No delivery of {feed.name} is late or missing. If not: ask "
-                f"{feed.name}, or see whether it waits in the inbox (`royalty-assets calendar`).",
+                "the sender, or see whether it waits in the inbox (`royalty-assets calendar`).",
             )
             for feed in feeds
         ],
@@ -106,6 +106,7 @@ def deliveries_schedule() -> dg.ScheduleDefinition:
         name="deliveries_daily",
         job_name=JOB,
         cron_schedule=CRON,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
         execution_timezone="UTC",
         description="Looks each morning whether deliveries are late or missing.",
     )

@@ -31,7 +31,9 @@ def _periods(context: PipelineContext, feed: Feed) -> list[Partition]:
     """The feed's periods that have begun."""
     now = context.now()
     end = min(feed.end or now, now)
-    return list(partitions_between(feed.cadence, feed.cadence.floor(feed.start), end))
+    periods = partitions_between(feed.cadence, feed.cadence.floor(feed.start), end)
+    since = None if feed.calendar is None else feed.calendar.since
+    return [p for p in periods if since is None or p.window.start.date() >= since]
 
 
 def _lines(context: PipelineContext, feed: Feed, partition: Partition) -> list[ExpectedDelivery]:
@@ -54,9 +56,9 @@ def calendar_rows(lines: Sequence[ExpectedDelivery]) -> list[tuple[str, ...]]:
             line.feed,
             line.partition_key,
             line.region,
-            f"{line.due:%Y-%m-%d %H:%M %Z}",
+            f"{line.due:%Y-%m-%d %H:%M}",
             str(line.state),
-            "" if line.received_at is None else f"{line.received_at:%Y-%m-%d %H:%M}",
+            "" if line.received_at is None else f"{line.received_at:%Y-%m-%d}",
             str(line.files),
             "" if line.rows is None else f"{line.rows:,}",
         )

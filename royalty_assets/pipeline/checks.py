@@ -29,7 +29,7 @@ STAGE_CHECKS: dict[Stage, dict[str, str]] = {
         "the feed's `checks` in feeds.yaml say otherwise: ask the sender.",
         "report_name_agrees": "A DSR's file name says what its HEAD says. Warns by default.",
         "every_message_is_sent_once": "No DDEX message came with two contents. If red: ask the "
-        "sender which is right, and take the other out of the inbox.",
+        "sender which is right, and copy that one over the other in the inbox.",
         "every_pool_is_configured": "Reports that bring pools of their own may do so: the feed "
         "says `pools_in_reports: true`.",
         "rejects_are_within_limits": "Rejected rows are at most the feed's rejected_fraction_max. "

@@ -35,6 +35,7 @@ class FeedFunnel:
     rejected: int = 0
     duplicates: int = 0
     accepted: int = 0
+    taken_back: int = 0
     units: int = 0
     units_matched: int = 0
     units_in_suspense: int = 0
@@ -103,8 +104,8 @@ def _notices(context: PipelineContext) -> list[str]:
         for finding in findings
     ]
     replaced = [
-        f"{commit.feed} {commit.partition_key}: {commit.counts['payloads_replaced']} files were "
-        "replaced by others under their names"
+        f"{commit.feed} {commit.partition_key}: files that came again under their names, changed: "
+        f"{commit.counts['payloads_replaced']}"
         for commit in context.registry.commits(Stage.RAW)
         if commit.counts.get("payloads_replaced")
     ]
@@ -119,7 +120,13 @@ def _notices(context: PipelineContext) -> list[str]:
         for feed in context.project.feeds
         if (number := _feed_funnel(context, feed.name).rejected)
     ]
-    return [*quarantined, *replaced, *refused, *_made_up(context), *rows]
+    agreed = [
+        f"{feed.name}: usage that brings no money shares the {feed.pool.amount} "
+        f"{feed.pool.currency} a month that feeds.yaml states; make sure that this is your deal"
+        for feed in context.project.feeds
+        if feed.pool is not None
+    ]
+    return [*quarantined, *replaced, *refused, *_made_up(context), *agreed, *rows]
 
 
 def _made_up(context: PipelineContext) -> list[str]:
@@ -146,6 +153,7 @@ def _feed_funnel(context: PipelineContext, feed: str) -> FeedFunnel:
         funnel.rejected += commit.counts["rejected"]
         funnel.duplicates += commit.counts["duplicates"]
         funnel.accepted += commit.counts["accepted"]
+        funnel.taken_back += commit.counts.get("taken_back", 0)
         funnel.units += commit.counts["units"]
     for commit in context.registry.commits(Stage.MATCHED, feed):
         funnel.units_in_suspense += commit.counts["units_exception"]

@@ -181,11 +181,12 @@ async def ingest_partition(
             )
         },
     )
-    registry.commit_partition(commit)
     if stage is Stage.RAW and stored.sha256s:
+        # Before the commit: afterwards nothing would look here again.
         whole = [("events", payloads_sha256, stored.size_bytes)]
         files = stored.files if feed.records is RecordKind.REPORT_LINES else whole
         registry.add_deliveries(feed.name, partition.key, files, context.now())
+    registry.commit_partition(commit)
     return Outcome(partition.key, commit)
 
 
@@ -272,12 +273,12 @@ def _store(
     context: PipelineContext, folder: str, partition: Partition, stored: _Stored, payload: Payload
 ) -> None:
     sha256 = payload_sha256(payload)
+    size_bytes = len(payload.body) if payload.path is None else payload.path.stat().st_size
+    stored.files.append((payload.name, sha256, size_bytes))
     if sha256 in stored.sha256s:
         stored.repeated += 1
         return
     stored.sha256s.add(sha256)
-    size_bytes = len(payload.body) if payload.path is None else payload.path.stat().st_size
-    stored.files.append((payload.name, sha256, size_bytes))
     stored.size_bytes += size_bytes
     if payload.path is not None:
         stored.objects.append(

@@ -46,11 +46,12 @@ def matched(context: PipelineContext, feed: Feed, partition: Partition) -> Commi
     """
     version, _ = catalog_in_force(context)
     _, usage = green_input(context, feed.name, Stage.VALIDATED, partition.key)
-    input_sha256 = _input_sha256(version, usage)
+    input_sha256 = matched_input_sha256(version, usage)
     return standing(context, feed.name, Stage.MATCHED, partition.key, input_sha256)
 
 
-def _input_sha256(version: str, validated: list[Batch]) -> str:
+def matched_input_sha256(version: str, validated: list[Batch]) -> str:
+    """A digest of what a partition is matched from: its lines, and the catalog."""
     return combined_sha256([version, MATCHER_VERSION, *(batch.sha256 for batch in validated)])
 
 
@@ -79,7 +80,7 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
         stage=Stage.MATCHED,
         partition_key=partition.key,
         revision=next_revision(context, feed.name, Stage.MATCHED, partition.key).revision,
-        input_sha256=_input_sha256(version, validated),
+        input_sha256=matched_input_sha256(version, validated),
         batch_ids=tuple(batch.batch_id for batch in batches),
         counts=counts,
         checks=_checks(context, validated, batches),

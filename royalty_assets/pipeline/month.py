@@ -15,6 +15,7 @@ from royalty_assets.domain.ledger import (
     NO_CURRENCY,
     Account,
     build_ledger,
+    pools_due,
 )
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
@@ -26,6 +27,7 @@ from royalty_assets.pipeline.context import (
     LEDGER_FEED,
     Outcome,
     PipelineContext,
+    StageBlockedError,
     commit_batch,
     first_finding,
     green_input,
@@ -33,6 +35,8 @@ from royalty_assets.pipeline.context import (
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
+from royalty_assets.pipeline.match import matched_input_sha256
+from royalty_assets.pipeline.pool import stated_pool_sha256
 from royalty_assets.pipeline.remittances import remittance_findings, remittances_sha256
 from royalty_assets.storage.lake import put_frame, read_frame
 
@@ -164,6 +168,19 @@ def pay_out(context: PipelineContext, month: Partition) -> Outcome:
     return Outcome(month.key, commit)
 
 
+def blocked_because(context: PipelineContext, month: Partition) -> str:
+    """What keeps a month from being paid, in words; empty if nothing does."""
+    try:
+        ledger, _ = green_input(context, LEDGER_FEED, Stage.LEDGER, month.key)
+        if posted(context, month) != ledger:
+            return "the ledger is not of what is committed now; run the month again"
+        if paid_out(context, month) is None:
+            return "the payouts are not of the ledger in force; run the month again"
+    except StageBlockedError as error:
+        return str(error)
+    return ""
+
+
 def _month_input(context: PipelineContext, month: Partition) -> _MonthInput:
     matched: list[Batch] = []
     pools: list[Batch] = []
@@ -172,17 +189,10 @@ def _month_input(context: PipelineContext, month: Partition) -> _MonthInput:
         wanting.append(f"{month.key} has not ended; what it holds so far is not paid out")
     for feed in context.project.feeds:
         keys = expected_partition_keys(context, feed, month)
-        in_force = {
-            commit.partition_key: commit
-            for commit in context.registry.commits(Stage.MATCHED, feed.name, keys)
-        }
-        for key in keys:
-            commit = in_force.get(key)
-            if commit is None:
-                wanting.append(f"{feed.name}/matched is not committed for {key}")
-            elif not commit.is_green:
-                wanting.append(f"{feed.name}/matched is red for {key}: {first_finding(commit)}")
-            else:
+        for key, commit, problem in _matched_of(context, feed, keys):
+            if problem:
+                wanting.append(f"{feed.name}/{problem} for {key}")
+            elif commit is not None:
                 matched += context.registry.batches_by_id(commit.batch_ids)
         if feed.has_pool and keys:
             pool = context.registry.commit(feed.name, Stage.POOL, month.key)
@@ -190,9 +200,42 @@ def _month_input(context: PipelineContext, month: Partition) -> _MonthInput:
                 wanting.append(f"{feed.name}/pool is not committed for {month.key}")
             elif not pool.is_green:
                 wanting.append(f"{feed.name}/pool is red for {month.key}: {first_finding(pool)}")
+            elif feed.pools_in_reports and pool.input_sha256 != stated_pool_sha256(
+                context, feed, month
+            ):
+                wanting.append(f"{feed.name}/pool is of other reports for {month.key}")
             else:
                 pools += context.registry.batches_by_id(pool.batch_ids)
     return _MonthInput(matched, pools, wanting)
+
+
+def _matched_of(
+    context: PipelineContext, feed: Feed, keys: list[str]
+) -> Iterator[tuple[str, Commit | None, str]]:
+    """Each partition's matched commit, or what keeps it from being posted.
+
+    A commit that was made of other lines than are validated now, or with another catalog, is not
+    posted: what it was made of may have been corrected, or be red since.
+    """
+    matched = {c.partition_key: c for c in context.registry.commits(Stage.MATCHED, feed.name, keys)}
+    validated = {
+        c.partition_key: c for c in context.registry.commits(Stage.VALIDATED, feed.name, keys)
+    }
+    version = catalog_in_force(context)[0] if matched else ""
+    for key in keys:
+        commit, lines = matched.get(key), validated.get(key)
+        if lines is not None and not lines.is_green:
+            yield key, None, f"validated is red, {first_finding(lines)},"
+        elif commit is None or lines is None:
+            yield key, None, "matched is not committed"
+        elif not commit.is_green:
+            yield key, None, f"matched is red, {first_finding(commit)},"
+        elif commit.input_sha256 != matched_input_sha256(
+            version, context.registry.batches_by_id(lines.batch_ids)
+        ):
+            yield key, None, "matched is of other lines, or of another catalog, than are in force,"
+        else:
+            yield key, commit, ""
 
 
 def expected_partition_keys(context: PipelineContext, feed: Feed, month: Partition) -> list[str]:
@@ -258,7 +301,7 @@ class _Recount:
 
     units: int = 0
     by_feed: dict[tuple[str, str], int] = field(default_factory=dict)
-    sharing_feeds: set[str] = field(default_factory=set)
+    claims: set[tuple[str, str, str]] = field(default_factory=set)
 
     @property
     def atoms(self) -> dict[str, int]:
@@ -285,11 +328,15 @@ def _recount(context: PipelineContext, wanted: _MonthInput, pools: pl.DataFrame)
     for usage in _usage(context, wanted.matched):
         recount.units += int(usage["units"].sum())
         recount.add_money(usage)
-        recount.sharing_feeds |= set(usage.filter(pl.col("currency").is_null())["feed"].unique())
+        unpriced = usage.filter(pl.col("currency").is_null())
+        recount.claims |= set(unpriced.select("feed", "territory", "tier").unique().rows())
     # What was agreed rather than reported is due only where usage shares it.
-    recount.add_money(
-        pools.filter(~pl.col("is_agreed") | pl.col("feed").is_in(list(recount.sharing_feeds)))
+    claims = pl.DataFrame(
+        sorted(recount.claims),
+        schema=dict.fromkeys(("feed", "territory", "tier"), pl.String),
+        orient="row",
     )
+    recount.add_money(pools_due(claims, pools))
     return recount
 
 

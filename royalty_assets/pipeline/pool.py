@@ -5,7 +5,9 @@ does both, since a pool is a handful of lines.
 """
 
 import json
+from collections.abc import Mapping
 from io import BufferedReader
+from typing import Any
 
 import polars as pl
 
@@ -23,6 +25,7 @@ from royalty_assets.pipeline.context import (
     PipelineContext,
     commit_batch,
     first_finding,
+    green_input,
     next_revision,
     standing,
 )
@@ -37,13 +40,13 @@ from royalty_assets.sources.rows import ChunkReader
 from royalty_assets.sources.templates import templates_sha256
 from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 from royalty_assets.storage.lake import put_frame
-from royalty_assets.storage.registry import DeadLetter, PartitionRevision
+from royalty_assets.storage.registry import DeadLetter, PartitionRevision, ReportRecord
 
 
 async def pooled(context: PipelineContext, feed: Feed, month: Partition) -> Commit | None:
     """The commit in force, if there is no other pool than before."""
     if feed.pool_source is None:
-        input_sha256 = _stated_sha256(feed, _told_in_reports(context, feed, month))
+        input_sha256 = stated_pool_sha256(context, feed, month)
         return standing(context, feed.name, Stage.POOL, month.key, input_sha256)
     try:
         async with open_source(context, feed, feed.pool_source, RecordKind.POOLS) as source:
@@ -57,6 +60,11 @@ async def pooled(context: PipelineContext, feed: Feed, month: Partition) -> Comm
     return standing(context, feed.name, Stage.POOL, month.key, _report_sha256(context, feed, batch))
 
 
+def stated_pool_sha256(context: PipelineContext, feed: Feed, month: Partition) -> str:
+    """A digest of the pool that configuration and the reports in force tell for a month."""
+    return _stated_sha256(feed, _told_in_reports(context, feed, month)[0])
+
+
 def _stated_sha256(feed: Feed, told: list[SourceRow]) -> str:
     """A digest of what is agreed and what reports tell of pools."""
     agreed = [] if feed.pool is None else [str(to_atoms(feed.pool.amount)), feed.pool.currency]
@@ -67,30 +75,50 @@ def _stated_sha256(feed: Feed, told: list[SourceRow]) -> str:
     return combined_sha256(["agreed", *agreed, *rows])
 
 
-def _told_in_reports(context: PipelineContext, feed: Feed, month: Partition) -> list[SourceRow]:
-    """The pools that the month's reports bring, those of a message of several files once.
+def _told_in_reports(
+    context: PipelineContext, feed: Feed, month: Partition
+) -> tuple[list[SourceRow], list[str]]:
+    """The pools that the month's reports bring, and in words where files of one disagree.
 
-    A later message of the same sender and scope tells its pools anew: then its figures count.
+    Of each sender, service, period and territory the newest message's pools count: a later one
+    tells them anew, whatever it calls its summaries. A report of several files tells each once.
     """
     if not feed.pools_in_reports:
-        return []
+        return [], []
     keys = [partition.key for partition in feed.partitions(month, context.now())]
-    newest: dict[tuple[str, ...], tuple[str, SourceRow]] = {}
-    for report in context.registry.reports(feed.name, keys):
+    newest: dict[tuple[str, str, str], tuple[str, str]] = {}
+    told: dict[tuple[str, ...], tuple[SourceRow, str, str]] = {}
+    disagreeing: list[str] = []
+    reports = context.registry.reports(feed.name, keys)
+    for report in reports:
         for pool in report.pools:
+            group, version, _ = _pool_identity(report, pool)
+            newest[group] = max(newest.get(group, version), version)
+    for report in reports:
+        for pool in report.pools:
+            group, version, summary_id = _pool_identity(report, pool)
+            if newest[group] != version:
+                continue
             content = {name: text for name, text in pool.items() if name != "row_number"}
             row = SourceRow(report.source_sha256, int(pool["row_number"]), content)
-            message = report.message
-            own = (
-                str(message.get("sender", report.source_sha256)),
-                str(message.get("scope", "")),
-                str(pool.get("summary_record_id", pool["row_number"])),
-                str(pool["territory"]),
-            )
-            created_at = str(message.get("created_at", ""))
-            if own not in newest or newest[own][0] < created_at:
-                newest[own] = (created_at, row)
-    return [row for _, (_, row) in sorted(newest.items())]
+            said = f"{pool['amount']} {pool['currency']}"
+            _, before, name = told.setdefault((*group, summary_id), (row, said, report.name))
+            if before != said:
+                disagreeing.append(
+                    f"summary {summary_id} says {before} in {name}, but {said} in {report.name}"
+                )
+    return [row for _, (row, _, _) in sorted(told.items(), key=lambda item: item[0])], disagreeing
+
+
+def _pool_identity(
+    report: ReportRecord, pool: Mapping[str, Any]
+) -> tuple[tuple[str, str, str], tuple[str, str], str]:
+    """What a pool is replaced by its like of, which version of it this is, and its summary."""
+    message = report.message
+    sender = str(message.get("sender", report.source_sha256))
+    group = (sender, str(message.get("scope", "")), str(pool["territory"]))
+    version = (str(message.get("created_at", "")), str(message.get("message_id", "")))
+    return group, version, str(pool.get("summary_record_id", pool["row_number"]))
 
 
 def _report_sha256(context: PipelineContext, feed: Feed, raw: Batch) -> str:
@@ -119,8 +147,16 @@ async def take_pool(context: PipelineContext, feed: Feed, month: Partition) -> O
 
 
 def _take_stated(context: PipelineContext, feed: Feed, month: Partition) -> Outcome:
-    """The pool that configuration and the reports themselves tell."""
-    told = _told_in_reports(context, feed, month)
+    """The pool that configuration and the reports themselves tell.
+
+    Raises:
+        StageBlockedError: if reports of the month are red.
+    """
+    if feed.pools_in_reports:
+        for partition in feed.partitions(month, context.now()):
+            if context.registry.commit(feed.name, Stage.VALIDATED, partition.key) is not None:
+                green_input(context, feed.name, Stage.VALIDATED, partition.key)
+    told, disagreeing = _told_in_reports(context, feed, month)
     validated = validate_rows(RecordKind.POOLS, told, month.window)
     lines = pool_lines(validated)
     if feed.pool is not None:
@@ -151,7 +187,7 @@ def _take_stated(context: PipelineContext, feed: Feed, month: Partition) -> Outc
         for r in validated.rejections
     ]
     context.registry.add_dead_letters(revision, letters)
-    findings = [f"summary in row {x.row_number}: {x.reason}" for x in letters]
+    findings = [f"summary in row {x.row_number}: {x.reason}" for x in letters] + disagreeing
     received = len(told) + (feed.pool is not None)
     return _commit(context, feed, month, input_sha256, lines, received, findings)
 

@@ -26,9 +26,14 @@ FOLDER = "remittances"
 
 def remittances_sha256(context: PipelineContext) -> str:
     """A digest of the remittance files, so that a new one has the ledger checked anew."""
-    if not any(feed.severity("remittance_agrees") != "off" for feed in context.project.feeds):
+    asked = [
+        f"{feed.name} {feed.severity('remittance_agrees')} {feed.remittance_tolerance}"
+        for feed in context.project.feeds
+        if feed.severity("remittance_agrees") != "off"
+    ]
+    if not asked:
         return ""
-    return combined_sha256(file_sha256(path) for path in _files(context))
+    return combined_sha256([*asked, *(file_sha256(path) for path in _files(context))])
 
 
 def remittance_findings(
@@ -58,8 +63,9 @@ def remittance_findings(
             stated = _stated(context, feeds[key[0]], month, key[1])
             figures[key] = PaymentFigures(reported.get(key, 0), stated, cash.get(key))
     tolerance = {name: to_atoms(feed.remittance_tolerance) for name, feed in feeds.items()}
-    blocking: list[str] = list(problems)
-    warnings: list[str] = []
+    may_block = any(f.severity("remittance_agrees") == "block" for f in feeds.values())
+    blocking: list[str] = list(problems) if may_block else []
+    warnings: list[str] = [] if may_block else list(problems)
     for key, known in figures.items():
         told = three_way({key: known}, tolerance)
         blocks = feeds[key[0]].severity("remittance_agrees") == "block"
@@ -99,7 +105,9 @@ def _take(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        problems.append(f"{name}, line {row.row_number}: {place}: {first['msg']}")
+        value = str(first["input"])[:60]
+        told = f"{name}, line {row.row_number}: {place}: {first['msg']} ({value!r})"
+        problems.append(told)
         return
     known = [feed.name for feed in context.project.feeds]
     if remittance.feed not in known:

@@ -7,7 +7,7 @@ sign, which point at them, and the new ones stand beside (reverse and rebook).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from io import BufferedReader
 from pathlib import Path
@@ -32,12 +32,15 @@ from royalty_assets.storage.registry import ReportRecord
 
 LINES_IN_MEMORY_MAX = 1_000_000
 """Of a partition's reports, about 200 MB; what is beyond waits on disk."""
-CUT_REPORT_BYTES_MAX = 2 << 20
-"""A report of several months is cut once and kept while its months are validated, up to this
-size; a larger one is read again for each of its months, so that memory stays bounded."""
+CUT_REPORT_ROWS_MAX = 100_000
+"""A report of several months is cut once and kept while its months are validated, up to this size;
+a larger one is read again for each of its months, so that memory stays bounded."""
 
 MESSAGE_CONFLICTING = "dsr:message_conflicting"
-_TRANSACTION = ["transaction_id", "dsp_recording_id", "isrc", "territory", "tier", "use_type"]
+_TRANSACTION = ["transaction_id", "territory"]
+_NUMBERED_BY_RECORDING = [*_TRANSACTION, "dsp_recording_id", "tier"]
+"""Where a message's transaction ids do not tell its lines apart (YouTube numbers them anew for each
+recording), these do."""
 
 
 @dataclass(slots=True)
@@ -47,6 +50,9 @@ class TakenReport:
     Attributes:
         parts: its lines, and those that take earlier ones back; in memory or on disk.
         lines: how many were read; reversals: how many take earlier ones back.
+        stated_amount: the file's control total, where this is all of the file.
+        file_rows: rows of the whole file, whatever their period.
+        homeless: refused rows here that tell no period of the feed.
         rejections: in the order of the file.
         problem: rule and reason, where the file as a whole is refused.
         findings: check → what breaks it.
@@ -64,6 +70,8 @@ class TakenReport:
     findings: dict[str, list[str]] = field(default_factory=dict)
     stated_amount: str | None = None
     pools: list[SourceRow] = field(default_factory=list)
+    file_rows: int = 0
+    homeless: int = 0
     lines: int = 0
     repeated: int = 0
     reversals: int = 0
@@ -207,53 +215,47 @@ def _take(
     folder: Path,
     in_memory: int,
 ) -> TakenReport:
-    if not isinstance(feed.source, InboxSource) or payload.size_bytes > CUT_REPORT_BYTES_MAX:
+    if not isinstance(feed.source, InboxSource):
         return _take_streaming(context, feed, partition, payload, folder, in_memory)
 
-    def cut() -> _Cut:
+    def cut() -> _Cut | None:
         taken = TakenReport(payload.name, payload.sha256)
         blocks: dict[str, list[ReadBlock]] = {}
         of_day = PartitionOfDay(feed, feed.cadence)
         try:
             report = read_report(context, payload)
             for block in report.blocks():
+                taken.file_rows += block.lines.height + len(block.rejections)
+                if taken.file_rows > CUT_REPORT_ROWS_MAX:
+                    return None
                 for key, part in split_by_partition(block, of_day).items():
                     blocks.setdefault(key, []).append(part)
-            _conclude(taken, report)
+            _conclude(taken, report, is_whole=len(blocks) <= 1)
         except UnreadableFileError as error:
             taken.problem = (error.rule, error.reason)
         return _Cut(blocks, taken)
 
     key = f"{payload.sha256}\t{payload.name}\t{feed.name}\t{context.templates_version}"
     whole = context.cut_report(key, cut)
-    taken = _copy(whole.taken)
-    for block in _own_blocks(feed, partition, whole.blocks):
+    if whole is None:
+        return _take_streaming(context, feed, partition, payload, folder, in_memory)
+    taken = replace(whole.taken, parts=[], rejections=[], findings=dict(whole.taken.findings))
+    for block in whole.blocks.get(partition.key, []):
         _add(taken, block, folder, in_memory)
+    keys = sorted(key for key in whole.blocks if key)
+    if PartitionOfDay(feed, feed.cadence).first_key(keys) == partition.key:
+        _add_homeless(feed, taken, whole.blocks.get("", []), folder, in_memory)
     return taken
 
 
-def _copy(taken: TakenReport) -> TakenReport:
-    return TakenReport(
-        taken.name,
-        taken.sha256,
-        taken.kind,
-        taken.content_sha256,
-        taken.message,
-        findings=dict(taken.findings),
-        problem=taken.problem,
-        stated_amount=taken.stated_amount,
-        pools=taken.pools,
-    )
-
-
-def _own_blocks(
-    feed: Feed, partition: Partition, blocks: dict[str, list[ReadBlock]]
-) -> list[ReadBlock]:
-    of_day = PartitionOfDay(feed, feed.cadence)
-    own = list(blocks.get(partition.key, []))
-    if of_day.first_key(sorted(key for key in blocks if key)) == partition.key:
-        own += [_homeless(feed, block) for block in blocks.get("", [])]
-    return own
+def _add_homeless(
+    feed: Feed, taken: TakenReport, blocks: Sequence[ReadBlock], folder: Path, in_memory: int
+) -> None:
+    """Refuse, in the file's first period, what belongs to no period of the feed."""
+    for block in blocks:
+        refused = _homeless(feed, block)
+        taken.homeless += len(refused.rejections)
+        _add(taken, refused, folder, in_memory)
 
 
 def _take_streaming(
@@ -272,32 +274,33 @@ def _take_streaming(
     try:
         report = read_report(context, payload)
         for block in report.blocks():
+            taken.file_rows += block.lines.height + len(block.rejections)
             if not is_inbox:
                 _add(taken, _within(partition, block), folder, in_memory)
                 continue
             parts = split_by_partition(block, of_day)
             if (lost := parts.pop("", None)) is not None:
-                homeless.append(_homeless(feed, lost))
+                homeless.append(lost)
             keys |= parts.keys()
             if (own := parts.get(partition.key)) is not None:
                 _add(taken, own, folder, in_memory)
-        _conclude(taken, report)
+        _conclude(taken, report, is_whole=not is_inbox or (len(keys) <= 1 and not homeless))
     except UnreadableFileError as error:
         # It was whole when it was received, so the source itself sent it broken.
         taken.problem = (error.rule, error.reason)
     if homeless and of_day.first_key(sorted(keys)) == partition.key:
-        for block in homeless:
-            _add(taken, block, folder, in_memory)
+        _add_homeless(feed, taken, homeless, folder, in_memory)
     return taken
 
 
-def _conclude(taken: TakenReport, report: Report) -> None:
+def _conclude(taken: TakenReport, report: Report, *, is_whole: bool) -> None:
     taken.kind = report.kind
     taken.content_sha256 = report.content_sha256
     taken.message = report.message
     taken.findings = report.findings
     taken.pools = report.pools
-    if "amount" in report.totals.stated:
+    # A total of several periods says nothing of one of them.
+    if is_whole and "amount" in report.totals.stated:
         taken.stated_amount = format_atoms(report.totals.stated["amount"])
 
 
@@ -405,7 +408,7 @@ def _set_repetitions_aside(taken: Sequence[TakenReport]) -> None:
             told = (
                 f"{report.name} and {first.name} are both message {message.message_id} of "
                 f"{message.sender}, with different content; only {first.name} counts. Ask the "
-                "sender which is right, and remove the other"
+                "sender which is right, and copy that one over the other"
             )
             report.lines, report.parts, report.rejections = 0, [], []
             report.problem = (MESSAGE_CONFLICTING, told)
@@ -432,22 +435,34 @@ def _apply_corrections(taken: Sequence[TakenReport]) -> None:
 
 def _reverse(messages: list[list[TakenReport]]) -> None:
     standing = pl.DataFrame(schema=USAGE_LINE_SCHEMA)
-    for files in messages:
-        anew = pl.concat([f for file in files for f in file.frames()] or [standing.clear()])
+    contents = [
+        pl.concat([f for file in files for f in file.frames()] or [standing.clear()])
+        for files in messages
+    ]
+    key = _TRANSACTION
+    if any(_repeats(lines, key) for lines in contents):
+        key = _NUMBERED_BY_RECORDING
+    for files, anew in zip(messages, contents, strict=True):
         named = anew.filter(pl.col("transaction_id") != "")
-        told = named.unique(_TRANSACTION, keep="first", maintain_order=True).select(
-            *_TRANSACTION,
+        told = named.unique(key, keep="first", maintain_order=True).select(
+            *key,
             pl.col("source_sha256").alias("by_sha256"),
             pl.col("row_number").alias("by_row"),
         )
-        corrected = standing.join(told, on=_TRANSACTION, how="inner", maintain_order="left")
-        standing = pl.concat([standing.join(told, on=_TRANSACTION, how="anti"), anew])
+        corrected = standing.join(told, on=key, how="inner", maintain_order="left")
+        standing = pl.concat([standing.join(told, on=key, how="anti"), anew])
         for file in files:
             own = corrected.filter(pl.col("by_sha256") == file.sha256)
             if own.height:
                 reversal = _reversal(own)
                 file.parts.append(reversal)
                 file.reversals += reversal.height
+
+
+def _repeats(lines: pl.DataFrame, key: Sequence[str]) -> bool:
+    """Whether two transactions of a message have one key."""
+    named = lines.filter(pl.col("transaction_id") != "")
+    return named.select(key).is_duplicated().any()
 
 
 def _reversal(lines: pl.DataFrame) -> pl.DataFrame:

@@ -35,7 +35,8 @@ from royalty_assets.pipeline.context import (
 )
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.payload_store import StoredPayload, stored_payloads
-from royalty_assets.pipeline.reports import MESSAGE_CONFLICTING, take_reports
+from royalty_assets.pipeline.reports import MESSAGE_CONFLICTING, TakenReport, take_reports
+from royalty_assets.sources.delimited import NOT_USAGE
 from royalty_assets.sources.rows import event_rows, in_chunks
 from royalty_assets.sources.templates import templates_sha256
 from royalty_assets.sources.text_lines import UnreadableFileError
@@ -68,6 +69,7 @@ class _Tally:
     repeated: int = 0
     units: int = 0
     taken_back: int = 0
+    set_apart: int = 0
     findings: dict[str, list[str]] = field(default_factory=dict)
 
     def find(self, check: str, findings: list[str]) -> None:
@@ -199,6 +201,7 @@ def _validate_reports(work: _Work, payloads: Iterator[StoredPayload]) -> list[Ba
         tally.received += report.received
         tally.repeated += report.repeated
         tally.rejected += len(report.rejections)
+        _judge_rejections(work, report)
         _bury(work.context, work.revision, report.name, report.rejections)
         if report.problem is not None:
             _bury_file(work, report.name, report.sha256, *report.problem)
@@ -222,6 +225,17 @@ def _validate_reports(work: _Work, payloads: Iterator[StoredPayload]) -> list[Ba
     tally.taken_back += sum(report.reversals for report in taken)
     tally.units += units
     return [_commit_lines(work, work.partition.window, stored, units)]
+
+
+def _judge_rejections(work: _Work, report: TakenReport) -> None:
+    """What tells no period is held against its whole file; what is no usage against nothing."""
+    tally, feed = work.tally, work.feed
+    other = sum(rejection.rule == NOT_USAGE for rejection in report.rejections)
+    homeless = min(report.homeless, len(report.rejections) - other)
+    tally.set_apart += homeless + other
+    if homeless > feed.rejected_fraction_max * report.file_rows:
+        told = _too_many(feed, homeless, report.file_rows, f"{report.name}: ")
+        tally.find("rejects_are_within_limits", [told])
 
 
 def _put_lines(work: _Work, frames: list[pl.LazyFrame], rows: int) -> LakeObject | None:
@@ -335,13 +349,10 @@ def _checks(
     ]
     recorded, unexplained = context.registry.count_dead_letters(revision)
     rows = invariants.RowCount(tally.received, in_lake, recorded, tally.repeated)
-    too_many = []
-    if tally.received and tally.rejected > feed.rejected_fraction_max * tally.received:
-        too_many.append(
-            f"{tally.rejected} of {tally.received} rows were rejected, more than "
-            f"{feed.rejected_fraction_max:%}; see the dead letters, or raise "
-            "rejected_fraction_max in feeds.yaml"
-        )
+    rejected = tally.rejected - tally.set_apart
+    too_many = list(tally.findings.get("rejects_are_within_limits", []))
+    if rejected > feed.rejected_fraction_max * (tally.received - tally.set_apart):
+        too_many.append(_too_many(feed, rejected, tally.received - tally.set_apart, ""))
     return {
         "every_row_is_accounted_for": invariants.rows_are_accounted_for(rows),
         "no_event_is_counted_twice": twice,
@@ -351,6 +362,14 @@ def _checks(
         "every_payload_is_readable": tally.findings.get("every_payload_is_readable", []),
         "rejects_are_within_limits": too_many,
     } | {name: tally.findings.get(name, []) for name in _REPORT_FINDINGS}
+
+
+def _too_many(feed: Feed, rejected: int, received: int, of_what: str) -> str:
+    return (
+        f"{of_what}{rejected} of {received} rows were rejected, more than "
+        f"{feed.rejected_fraction_max:%}; see the dead letters, or raise "
+        "rejected_fraction_max in feeds.yaml"
+    )
 
 
 def _counted_twice(context: PipelineContext, feed: Feed, stored: LakeObject) -> list[str]:

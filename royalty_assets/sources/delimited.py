@@ -61,6 +61,8 @@ _DATES = frozenset({"used_on", "reported_on", "period", "received_on"})
 _COUNTS = frozenset({"units", "returns"})
 _KEEP_EMPTY = frozenset({"isrc", "title", "artist", "rights_holder_name", "valid_from", "valid_to"})
 _LINE_KEPT = 2000
+NOT_USAGE = "record:not_usage"
+"""The rule that refuses lines which tell of something else than usage."""
 _NEEDED = ("used_on", "territory", "units")
 _TELLING = 5
 """A signature of so many columns tells a layout, whatever else a file has."""
@@ -287,7 +289,7 @@ class DelimitedFile:
                     told = f"line {row['number']} tells of {what!r}, which is no usage"
                     content = {self._header[n]: row[f"cell_{n}"] for n in self._wanted}
                     source = SourceRow(self._sha256, row["number"], content)
-                    refused.append(reject(source, "record:not_usage", what, told))
+                    refused.append(reject(source, NOT_USAGE, what, told))
                 frame = frame.filter(~is_other)
         columns = [pl.col("number").alias("row_number")]
         for name, places in self._positions.items():

@@ -6,11 +6,12 @@ where they are, and told.
 """
 
 import asyncio
+import fcntl
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from urllib.parse import unquote, urlsplit
 
 import asyncssh
@@ -22,6 +23,7 @@ from royalty_assets.domain.feeds import InboxSource
 from royalty_assets.sources.payloads import PermanentSourceError, TransientSourceError
 
 _STATE = ".mirror.json"
+_LOCK = ".mirror.lock"
 _PARTIAL = ".arriving"
 _TIMEOUT_SECONDS = 30
 LISTED_PER_PAGE = 1000
@@ -67,28 +69,43 @@ def plain_name(name: str) -> str | None:
 
 
 class _Mirror:
-    """The local side: what is there, at which version."""
+    """The local side: what is there, at which version. One process at a time has it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._versions = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            self._versions = {}
+        self._versions: dict[str, str] = {}
+
+    @contextmanager
+    def held(self) -> Iterator[Self]:
+        """Hold the mirror while it is brought up to date."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                self._versions = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):
+                self._versions = {}
+            # What is half-written is an interrupted download's.
+            for partial in self.folder.glob(f"{_PARTIAL}*"):
+                partial.unlink(missing_ok=True)
+            yield self
 
     def has(self, name: str, version: str) -> bool:
+        """Whether the file is there at this version."""
         return self._versions.get(name) == version and (self.folder / name).is_file()
 
     def arriving(self) -> Path:
+        """Where a download is written."""
         return self.folder / _PARTIAL
 
     def take(self, name: str, version: str) -> None:
+        """Let what has arrived be the file, whole."""
         self.arriving().replace(self.folder / name)
         self._versions[name] = version
         self._save()
 
     def keep_only(self, names: set[str]) -> None:
+        """Forget what is no longer on the remote side."""
         for gone in set(self._versions) - names:
             (self.folder / gone).unlink(missing_ok=True)
             del self._versions[gone]
@@ -119,7 +136,7 @@ class S3Drop:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             kind = PermanentSourceError if 400 <= status < 429 else TransientSourceError
             raise kind(f"{self._url} cannot be read: {error}") from None
-        except BotoCoreError as error:
+        except (BotoCoreError, OSError) as error:
             raise TransientSourceError(f"{self._url} cannot be read: {error}") from None
 
     def _fetch_all(self) -> list[tuple[str, str]]:
@@ -132,18 +149,23 @@ class S3Drop:
                 read_timeout=_TIMEOUT_SECONDS,
             ),
         )
-        local = _Mirror(self._mirror)
         left: list[tuple[str, str]] = []
         names: set[str] = set()
-        for name, version, key in self._objects(client):
-            if (why := plain_name(name)) is not None:
-                left.append((name, why))
-                continue
-            names.add(name)
-            if not local.has(name, version):
-                client.download_file(self._bucket, key, str(local.arriving()))
-                local.take(name, version)
-        local.keep_only(names)
+        with _Mirror(self._mirror).held() as local:
+            for name, version, key in self._objects(client):
+                if (why := plain_name(name)) is not None:
+                    left.append((name, why))
+                    continue
+                names.add(name)
+                if local.has(name, version):
+                    continue
+                try:
+                    client.download_file(self._bucket, key, str(local.arriving()))
+                    local.take(name, version)
+                except ClientError as error:
+                    # Archived, forbidden or just gone: the others go on.
+                    left.append((name, f"cannot be fetched: {error}"))
+            local.keep_only(names)
         return left
 
     def _objects(self, client: Any) -> Iterator[tuple[str, str, str]]:
@@ -205,21 +227,26 @@ class SftpDrop:
             yield sftp
 
     async def _fetch_all(self, sftp: asyncssh.SFTPClient) -> list[tuple[str, str]]:
-        local = _Mirror(self._mirror)
         folder = unquote(self._url.path) or "."
         left: list[tuple[str, str]] = []
         names: set[str] = set()
-        for entry in sorted(await sftp.readdir(folder), key=lambda entry: str(entry.filename)):
-            name = str(entry.filename)
-            if name in {".", ".."} or entry.attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
-                continue
-            if (why := plain_name(name)) is not None:
-                left.append((name, why))
-                continue
-            names.add(name)
-            version = f"{entry.attrs.size} {entry.attrs.mtime}"
-            if not local.has(name, version):
-                await sftp.get(f"{folder.rstrip('/')}/{name}", local.arriving())
-                local.take(name, version)
-        local.keep_only(names)
+        with _Mirror(self._mirror).held() as local:
+            for entry in sorted(await sftp.readdir(folder), key=lambda entry: str(entry.filename)):
+                name = str(entry.filename)
+                if name in {".", ".."} or entry.attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+                    continue
+                if (why := plain_name(name)) is not None:
+                    left.append((name, why))
+                    continue
+                names.add(name)
+                version = f"{entry.attrs.size} {entry.attrs.mtime}"
+                if local.has(name, version):
+                    continue
+                try:
+                    await sftp.get(f"{folder.rstrip('/')}/{name}", local.arriving())
+                    local.take(name, version)
+                except asyncssh.SFTPError as error:
+                    # Forbidden, a link to nowhere or just gone: the others go on.
+                    left.append((name, f"cannot be fetched: {error}"))
+            local.keep_only(names)
         return left

@@ -90,6 +90,14 @@ class PartitionOfDay:
         return min(keys, default=Partition.of(self._cadence, self._start).key)
 
 
+def _age_seconds(path: Path) -> float:
+    """How long ago a file was changed; none at all for one that has just gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def is_no_report(name: str) -> bool:
     """Names of what stands in an inbox and is no report.
 
@@ -156,7 +164,10 @@ class InboxSource:
             self.waiting += await self._drop.mirror()
         for path in self._paths():
             look = self._look(path)
-            if isinstance(look, InboxFile):
+            if isinstance(look, InboxFile) and not look.partition_keys:
+                told = "has no rows for this feed's time, and so belongs to no period"
+                self.waiting.append((look.name, told))
+            elif isinstance(look, InboxFile):
                 self.files.append(look)
             else:
                 self.quarantined.append(look)
@@ -193,7 +204,7 @@ class InboxSource:
             if self._semaphore and not any(other.exists() for other in semaphores_of(path)):
                 self.waiting.append((readable(path.name), "waits for its .ctrl file"))
                 continue
-            if self._settle_seconds and time.time() - path.stat().st_mtime < self._settle_seconds:
+            if self._settle_seconds and _age_seconds(path) < self._settle_seconds:
                 told = f"was changed less than {self._settle_seconds} s ago"
                 self.waiting.append((readable(path.name), told))
                 continue

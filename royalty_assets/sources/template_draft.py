@@ -12,7 +12,7 @@ from royalty_assets.domain.identifiers import normalise_gtin, normalise_isrc
 from royalty_assets.domain.money import currency_codes
 from royalty_assets.domain.territories import territory_of
 from royalty_assets.sources.cells import header_cells
-from royalty_assets.sources.templates import ISO_DATES, Template, fold, nearest
+from royalty_assets.sources.templates import ISO_DATES, Template, fold, nearest, recognise
 from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 from royalty_assets.sources.written import plain_number, read_date
 
@@ -141,6 +141,11 @@ def _render(
     if (near := nearest(header, templates)) is not None:
         lacking = ", ".join(near[1]) or "no other column that tells it"
         out.append(f"# Nearest known: {near[0].told}; it also has {lacking}.")
+    if (known := recognise(header, templates)) is not None:
+        out.append(
+            f"# {known.told} reads this file already; a template of your own replaces it only"
+        )
+        out.append("# if it has more signature columns.")
     out += [f"name: {_quoted(name)}", "records: report_lines", "signature:"]
     out += [f"  - {_quoted(column)}" for column in _signature(header, templates)]
     out.append("columns:" if any(guess.field for guess in guesses) else "columns: {}")
@@ -153,6 +158,9 @@ def _render(
             out.append(f"  # TODO {field}: which column? Every line needs it.")
     if not {"isrc", "title", "upc"} & {guess.field for guess in guesses}:
         out.append("  # TODO isrc, upc or title: what says which recording it is?")
+    if "amount" not in {guess.field for guess in guesses}:
+        out.append("  # TODO amount: is one of the columns below the money? Without it these lines")
+        out.append("  # share the feed's pool.")
     if rest := [guess for guess in guesses if guess.field is None]:
         out.append("  # Not read:")
         out += [f"  #   {guess.column!r} {guess.why} {guess.sample[:40]!r}" for guess in rest]
@@ -178,7 +186,8 @@ def _formats(
         fitting = [f for f in _OTHER_DATES if days and not any(_is_text(day, f) for day in days)]
         if days and any(isinstance(read_date(day, ISO_DATES), str) for day in days):
             which = ", ".join(f'"{f}"' for f in fitting) or '"%Y-%m-%d"'
-            todo = "  # TODO which of these?" if len(fitting) != 1 else ""
+            todo = "  # TODO which of these?" if len(fitting) > 1 else "  # TODO is it this?"
+            todo = "" if len(fitting) == 1 else todo
             out.append(f"date_format: [{which}]{todo}")
     if "amount" in of_field:
         amounts = [cells[of_field["amount"]] for cells in samples if cells[of_field["amount"]]]

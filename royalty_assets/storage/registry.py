@@ -301,10 +301,10 @@ class Registry:
         }
         table = tables.reports
         with self._engine.begin() as connection:
-            # What a crashed run left of this revision is not its.
-            connection.execute(
-                sa.delete(table).where(*(table.c[name] == value for name, value in place.items()))
-            )
+            # What a crashed run left of this revision is not its; what is committed stays.
+            committed = sa.exists().where(*_of_revision(tables.commits, revision))
+            own = (table.c[name] == value for name, value in place.items())
+            connection.execute(sa.delete(table).where(*own, sa.not_(committed)))
             self._add(connection, table, (place | asdict(report) for report in reports))
 
     def reports(self, feed: str, partition_keys: Sequence[str]) -> list[ReportRecord]:

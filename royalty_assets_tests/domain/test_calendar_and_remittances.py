@@ -78,6 +78,24 @@ def test_each_region_is_a_delivery_of_its_own():
     ]
 
 
+def test_an_hour_is_due_after_it_has_ended():
+    hour = Partition.parse(Cadence.HOURLY, "2025-03-05-10:00")
+    due = DeliveryCalendar(due_after_days=0).due(hour)
+    assert due == datetime(2025, 3, 5, 23, 59, tzinfo=UTC)
+
+
+def test_the_same_payment_told_twice_is_received_once():
+    received = cash_received([remittance(), remittance()], date(2025, 3, 1))
+    assert received == {("dsp", "EUR"): 10 * ATOMS_PER_UNIT}
+
+
+def test_what_a_bank_cannot_pay_is_no_difference():
+    figures = {("dsp", "EUR"): PaymentFigures(27_100_000_000_000_000, None, 30_000_000_000_000_000)}
+    assert three_way(figures, {}) == []
+    figures = {("dsp", "EUR"): PaymentFigures(4_000_000_000_000_000, None, None)}
+    assert three_way(figures, {}) == []
+
+
 def test_a_time_zone_that_there_is_not_is_refused():
     with pytest.raises(ValidationError, match="Europe/Berlin"):
         DeliveryCalendar(due_after_days=1, time_zone="Berlin")

@@ -117,6 +117,26 @@ def test_a_remittance_that_cannot_be_read_is_named(tmp_path):
         HEADER + "reports,2024-03-31,many,EUR,2024-05-02,R-1\nother,2024-03-31,1,EUR,2024-05-02,R\n"
     )
     run_to_matched(context)
-    findings = ledger_of(context).checks["remittance_agrees"]
+    findings = ledger_of(context).warnings["remittance_agrees"]
     assert "bank.csv, line 2: amount" in findings[0]
     assert "no feed is called 'other'" in findings[1]
+
+
+def test_a_severity_or_tolerance_that_is_changed_has_the_ledger_checked_anew(tmp_path):
+    context = project(tmp_path, checks={"remittance_agrees": "warn"})
+    drop(context, "march.csv", REPORT + LINE.format(units=3, amount="1.50"))
+    (tmp_path / "remittances").mkdir()
+    bank = tmp_path / "remittances/bank.csv"
+    bank.write_text(HEADER + "reports,2024-03-31,1.40,EUR,2024-05-02,R-1\n")
+    run_month(context, MARCH)
+    assert ledger_of(context).is_green
+    strict = project(tmp_path, checks={"remittance_agrees": "block"})
+    assert not ledger_of(strict).is_green
+    lenient = project(tmp_path, checks={"remittance_agrees": "block"}, remittance_tolerance="0.10")
+    assert ledger_of(lenient).is_green
+
+
+def test_no_delivery_was_owed_before_the_calendar_begins(tmp_path):
+    calendar = CALENDAR | {"since": "2024-02-01"}
+    context = project(tmp_path, start="2024-01-01", end="2024-04-01", calendar=calendar)
+    assert sorted(states(context)) == ["2024-02-01", "2024-03-01"]

@@ -1,5 +1,6 @@
 """Report files through the pipeline: repetitions, corrections, pools, severities, semaphores."""
 
+import asyncio
 import gzip
 import os
 from datetime import date
@@ -14,12 +15,13 @@ from hypothesis import strategies as st
 from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.ledger import Account
 from royalty_assets.domain.windows import Cadence, Partition
-from royalty_assets.pipeline.context import PipelineContext
+from royalty_assets.pipeline.context import PipelineContext, StageBlockedError
 from royalty_assets.pipeline.ingest import INBOX_PARTITION
-from royalty_assets.pipeline.month import month_frames
+from royalty_assets.pipeline.month import blocked_because, month_frames, post_ledger
+from royalty_assets.pipeline.pool import take_pool
 from royalty_assets.pipeline.validate import validate
 from royalty_assets.storage.lake import read_frame
-from royalty_assets_tests.projects import inbox_context, month_hash, run_month, take_in
+from royalty_assets_tests.projects import inbox_context, month_hash, run_feed, run_month, take_in
 
 DSR = Path(__file__).parents[1] / "sources/dsr"
 JANUARY = Partition.parse(Cadence.MONTHLY, "2024-01-01")
@@ -283,3 +285,127 @@ def test_after_any_corrections_each_transaction_stands_as_last_told(tmp_path_fac
     assert found["units"].sum() == sum(last.values())
     by_name = dict(found.group_by("transaction_id").agg(pl.col("units").sum()).rows())
     assert by_name == {f"T{name}": units for name, units in last.items()}
+
+
+def test_what_has_turned_red_since_is_not_paid(tmp_path):
+    """The pool and the matched usage of before do not outlive the lines that they were made of."""
+    context = project(tmp_path, pools_in_reports=True)
+    drop(context, "dsr.tsv", dsr())
+    run_month(context, JANUARY)
+    assert blocked_because(context, JANUARY) == ""
+    later = dsr().replace(b"\tM1\t", b"\tM2\t").replace(b"FOOT\t13", b"FOOT\t99")
+    drop(context, "later.tsv", later.replace(b"\t12.50\t", b"\t99.50\t"))
+    validate_only(context, JANUARY)
+    assert not validated(context, JANUARY).is_green
+    with pytest.raises(StageBlockedError, match="red"):
+        asyncio.run(take_pool(context, context.project.feed("reports"), JANUARY))
+    post_ledger(context, JANUARY)
+    commit = context.registry.commit("ledger", Stage.LEDGER, JANUARY.key)
+    assert "reports/validated is red" in commit.checks["every_expected_partition_is_in"][0]
+    assert "validated is red" in blocked_because(context, JANUARY)
+
+
+def test_lines_that_have_changed_are_matched_before_they_are_posted(tmp_path):
+    context = project(tmp_path)
+    drop(context, "report.csv", REPORT + LINE.format(units=3, amount="1.50"))
+    run_month(context, MARCH)
+    drop(context, "report.csv", REPORT + LINE.format(units=4, amount="2.50"))
+    validate_only(context, MARCH)
+    post_ledger(context, MARCH)
+    commit = context.registry.commit("ledger", Stage.LEDGER, MARCH.key)
+    assert "other lines" in commit.checks["every_expected_partition_is_in"][0]
+
+
+def test_a_pool_that_is_allowed_after_all_is_taken(tmp_path):
+    context = project(tmp_path)
+    drop(context, "dsr.tsv", dsr())
+    validate_only(context, JANUARY)
+    assert not validated(context, JANUARY).is_green
+    allowed = project(tmp_path, pools_in_reports=True)
+    validate_only(allowed, JANUARY)
+    assert validated(allowed, JANUARY).is_green
+
+
+def test_an_agreed_pool_is_nothing_where_reports_bring_their_own(tmp_path):
+    pool = {"amount": "1000.00", "currency": "EUR"}
+    context = project(tmp_path, pools_in_reports=True, pool=pool)
+    drop(context, "dsr.tsv", dsr())
+    run_month(context, JANUARY)
+    ledger, _, _ = month_frames(context, JANUARY)
+    received = ledger.filter(pl.col("account") == Account.RECEIVABLE)["amount"].sum()
+    assert received == Decimal("14.6")
+
+
+def test_a_correction_may_change_the_code(tmp_path):
+    context = project(tmp_path, checks={"report_cross_sums_agree": "off"})
+    drop(context, "a.tsv", dsr("financial_reporting_1_0"))
+    drop(context, "b.tsv", correction(b"JPUM70600055", b"JPUM70600099"))
+    validate_only(context, JANUARY)
+    found = lines(context, JANUARY)
+    assert found["units"].sum() == 130
+    by_isrc = dict(found.group_by("isrc").agg(pl.col("units").sum()).rows())
+    assert by_isrc == {"JPUM70600055": 0, "JPUM70600056": 10, "JPUM70600099": 120}
+
+
+def test_corrections_follow_in_time_whatever_the_zone(tmp_path):
+    """10:00+02:00 is before 09:00Z."""
+    context = project(tmp_path, checks={"report_cross_sums_agree": "off"})
+    newer = dsr("financial_reporting_1_0").replace(b"2024-02-10T09:00:00Z", b"2024-03-10T09:00:00Z")
+    older = correction(b"\t121\t1\t120\t", b"\t101\t1\t100\t").replace(
+        b"2024-03-10T09:00:00Z", b"2024-03-10T10:00:00+02:00"
+    )
+    drop(context, "newer.tsv", newer)
+    drop(context, "older.tsv", older)
+    validate_only(context, JANUARY)
+    assert lines(context, JANUARY)["units"].sum() == 130
+
+
+def test_a_later_message_tells_its_pools_anew_whatever_it_calls_them(tmp_path):
+    context = project(tmp_path, pools_in_reports=True)
+    drop(context, "a.tsv", dsr())
+    later = dsr().replace(b"\tM1\t", b"\tM2\t").replace(b"2024-02-10T", b"2024-03-10T")
+    drop(context, "b.tsv", later.replace(b"\tS1\t", b"\tX1\t").replace(b"\tS2\t", b"\tX2\t"))
+    run_month(context, JANUARY)
+    ledger, _, _ = month_frames(context, JANUARY)
+    received = ledger.filter(pl.col("account") == Account.RECEIVABLE)["amount"].sum()
+    assert received == Decimal("14.6")
+    assert lines(context, JANUARY)["units"].sum() == 153
+
+
+def test_a_header_alone_is_told_and_waits(tmp_path):
+    context = project(tmp_path)
+    drop(context, "none.csv", REPORT)
+    run_feed(context, context.project.feed("reports"), [])
+    commit = context.registry.commit("reports", Stage.RAW, INBOX_PARTITION)
+    (told,) = commit.warnings["every_file_is_complete"]
+    assert told.startswith("none.csv: has no rows")
+
+
+def test_rows_that_tell_no_day_are_held_against_their_file_and_not_its_first_month(tmp_path):
+    context = project(tmp_path)
+    good = LINE.format(units=1, amount="0.10") * 100
+    early = "2024-02-01,DE,USUM70600055,T,A,1,0.10,EUR\n"
+    drop(context, "report.csv", REPORT + early + good + "broken\n" * 5)
+    february = Partition.parse(Cadence.MONTHLY, "2024-02-01")
+    validate_only(context, february)
+    commit = validated(context, february)
+    assert commit.is_green
+    assert (commit.counts["received"], commit.counts["rejected"]) == (6, 5)
+    drop(context, "worse.csv", REPORT + early + "broken\n" * 5)
+    validate_only(context, february)
+    (finding,) = validated(context, february).checks["rejects_are_within_limits"]
+    assert finding.startswith("worse.csv: 5 of 6 rows")
+
+
+def test_deliveries_are_on_record_before_the_partition_is(tmp_path, monkeypatch):
+    context = project(tmp_path)
+    drop(context, "report.csv", REPORT + LINE.format(units=3, amount="1.50"))
+
+    def crash(*_):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(context.registry), "commit_partition", crash)
+        with pytest.raises((RuntimeError, ExceptionGroup)):
+            take_in(context, context.project.feed("reports"), [MARCH])
+    assert [d.name for d in context.registry.deliveries("reports", MARCH.key)] == ["report.csv"]

@@ -200,3 +200,32 @@ def test_a_local_folder_is_no_drop(tmp_path):
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\x00", "x" * 300])
 def test_what_is_no_plain_file_name(name):
     assert plain_name(name) is not None
+
+
+def test_two_at_once_never_put_one_file_under_anothers_name(bucket, s3_url, tmp_path):
+    """Sensors and runs mirror the same drop in processes of their own; here in threads."""
+    bodies = {f"{number}.csv": f"file {number}".encode() * 20_000 for number in range(6)}
+    for name, body in bodies.items():
+        bucket.put_object(Bucket="reports", Key=f"in/label/{name}", Body=body)
+
+    async def both() -> None:
+        drops_ = [s3_drop(s3_url, tmp_path) for _ in range(4)]
+        await asyncio.gather(*(drop.mirror() for drop in drops_))
+
+    asyncio.run(both())
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == bodies
+
+
+def test_a_file_that_cannot_be_had_holds_no_other_up(tmp_path):
+    out = tmp_path / "server/out"
+    out.mkdir(parents=True)
+    (out / "a.tsv").symlink_to("nowhere")
+    (out / "b.tsv").write_bytes(b"two")
+
+    async def scenario() -> list[tuple[str, str]]:
+        async with sftp_server(tmp_path / "server", tmp_path) as (url, known):
+            return await SftpDrop(sftp_source(url, known), tmp_path / "mirror", PASSWORD).mirror()
+
+    left = asyncio.run(scenario())
+    assert [name for name, _ in left] == ["a.tsv"]
+    assert names(tmp_path / "mirror") == ["b.tsv"]

@@ -9,7 +9,7 @@ block stand together, so that a file of any size is read in bounded memory.
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from itertools import islice
 from typing import get_args
@@ -192,7 +192,7 @@ class DsrFile:
         return Message(
             head["SenderPartyId"],
             head["MessageId"],
-            head["MessageCreatedDateTime"],
+            _as_instant(head["MessageCreatedDateTime"]),
             int(head["FileNumber"]),
             int(head["NumberOfFiles"]),
             f"{head['ServiceDescription']} {head['UsageStartDate']} {head['UsageEndDate']}",
@@ -528,7 +528,9 @@ class DsrFile:
             self._broken.append(f"line {number}: no such currency: {currency}")
         if territory_of(territory) is None:
             self._broken.append(f"line {number}: no such territory: {territory}")
-        service = cell("ServiceDescription", "CommercialModel")
+        # The name follows from what a summary is, not from which file tells it.
+        parts = (("ServiceDescription", 11), ("UseType", 10), ("CommercialModel", 9))
+        service = " ".join(read_tier(cell(name))[:size] for name, size in parts if cell(name))
         summary = _Summary(
             number,
             territory,
@@ -691,6 +693,17 @@ _FOOT_CELLS = ("NumberOfLinesInFile", "NumberOfLinesInReport", "NumberOfSummaryR
 _IN_BLOCKS = r"^(?:RE|AS|MW|SU|RU|LI|CU|ML)[0-9]"
 _NAME_PARTS = 8
 _IDS = re.compile(r"^(?P<x>[0-9]+)of(?P<y>[0-9]+)$")
+
+
+def _as_instant(text: str) -> str:
+    """An instant in UTC, whose texts sort as instants do; as written where it is none."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=UTC)
+    return instant.astimezone(UTC).isoformat()
 
 
 def _is_usage(record_type: str) -> bool:

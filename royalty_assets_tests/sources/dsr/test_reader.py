@@ -71,7 +71,7 @@ def test_usage_inherits_from_its_resource_release_and_summary(name):
         "artist": "Norah",
         "release_title": "Album",
         "territory": "DE",
-        "tier": "premium",
+        "tier": "premium_ondemandst_subscript",
         "use_type": "OnDemandStream",
         "commercial_model": "SubscriptionModel",
         "transaction_id": "T1",
@@ -79,7 +79,10 @@ def test_usage_inherits_from_its_resource_release_and_summary(name):
     }
     assert {field: first[field] for field in told} == told
     assert first["reported_at"].date() == date(2024, 1, 1)
-    assert {row.content["tier"] for row in report.pools} == {"premium"}
+    assert {row.content["tier"] for row in report.pools} == {
+        "premium_ondemandst_subscript",
+        "premium_permanentd_payasyoug",
+    }
 
 
 def test_a_sale_of_a_release_is_net_of_returns():
@@ -107,7 +110,7 @@ def test_money_of_part_9_is_that_of_accounting_to_the_last_digit():
 def test_two_summaries_of_one_territory_are_two_pools():
     report, _, _ = read(fixture("basic_audio_srb_1_2"))
     tiers = [row.content["tier"] for row in report.pools]
-    assert tiers == ["premium", "premium_s2"]
+    assert tiers == ["premium_ondemandst_subscript", "premium_permanentd_subscript"]
 
 
 @pytest.mark.parametrize(
