@@ -49,9 +49,8 @@ def main() -> None:
             session = PipelineSession(Settings(home=home), load_project(home))
             rows = measure(session.context)
             session.close()
-    show(rows)
     of_reports = reports.measure(int(reports.ROWS * scale))
-    show_reports(of_reports)
+    show(rows, of_reports)
     results = {"telemetry": rows, "reports": of_reports}
     RESULTS.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
@@ -111,40 +110,33 @@ def plain_polars(context: PipelineContext, hour: Partition) -> pl.DataFrame:
     )
 
 
-def show(rows: list[dict[str, object]]) -> None:
-    """The table."""
-    table = Table(title="One hour of telemetry, 100,000 recordings", title_justify="left")
+def table_of(title: str, unit: str, rows: list[dict[str, object]]) -> Table:
+    """Work, how much of it, CPU seconds, rate and memory."""
+    table = Table(title=title, title_justify="left")
     table.add_column("work")
-    for name in ("events", "CPU s", "thousand events per CPU s", "peak MiB"):
+    for name in (unit, "CPU s", f"thousand {unit} per CPU s", "peak MiB"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
             str(row["work"]),
-            f"{row['events']:,}",
+            f"{row[unit]:,}",
             f"{row['cpu_seconds']:.2f}",
-            f"{int(str(row['events_per_cpu_second'])) / 1000:.0f}",
+            f"{int(str(row[f'{unit}_per_cpu_second'])) / 1000:.0f}",
             str(row["peak_memory_mib"]),
         )
-    Console().print(table)
+    return table
 
 
-def show_reports(rows: list[dict[str, object]]) -> None:
-    """The table of report files."""
-    table = Table(title="Report files into canonical Parquet", title_justify="left")
-    table.add_column("work")
-    for name in ("rows", "CPU s", "thousand rows per CPU s", "peak MiB"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            str(row["work"]),
-            f"{row['rows']:,}",
-            f"{row['cpu_seconds']:.2f}",
-            f"{int(str(row['rows_per_cpu_second'])) / 1000:.0f}",
-            str(row["peak_memory_mib"]),
-        )
+def show(telemetry: list[dict[str, object]], files: list[dict[str, object]]) -> None:
+    """The tables."""
+    of_files = table_of("Report files into canonical Parquet", "rows", files)
     known = reports.DSRF_ROWS_PER_CPU_SECOND / 1000
-    table.add_row("dsr, ddexnet/dsrf (as published, not of this run)", "", "", f"{known:.0f}", "")
-    Console().print(table)
+    of_files.add_row(
+        "dsr, ddexnet/dsrf (as published, not of this run)", "", "", f"{known:.0f}", ""
+    )
+    console = Console()
+    console.print(table_of("One hour of telemetry, 100,000 recordings", "events", telemetry))
+    console.print(of_files)
 
 
 if __name__ == "__main__":
