@@ -300,20 +300,24 @@ def calendar(home: Home = Path("data")) -> None:
     from royalty_assets.orchestration.session import PipelineSession
     from royalty_assets.pipeline.calendar import (
         CALENDAR_COLUMNS,
+        PERIODS_SHOWN,
         calendar_rows,
         delivery_calendar,
     )
 
     with _told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
-        table = Table()
-        for column in CALENDAR_COLUMNS:
-            # Dates are never cut off; a long state or name goes on in the next line.
-            table.add_column(column, no_wrap=column in {"period", "due", "received"})
         rows = calendar_rows(delivery_calendar(session.context))
+        shown = [n for n in range(len(CALENDAR_COLUMNS)) if n != 2 or any(row[2] for row in rows)]
+        caption = f"The newest {PERIODS_SHOWN} periods of each feed."
+        table = Table(caption=caption, caption_justify="left")
+        for column in (CALENDAR_COLUMNS[n] for n in shown):
+            # Dates are never cut off; a long state or name goes on in the next line.
+            is_date = column in {"period", "due", "received"}
+            table.add_column(column, no_wrap=is_date, overflow="fold")
         for row in rows:
             style = "red" if row[4] == "missing" else "yellow" if row[4] == "late" else None
-            table.add_row(*map(escape, row), style=style)
+            table.add_row(*(escape(row[n]) for n in shown), style=style)
         console.print(table if rows else "No feed has a calendar; see `calendar` in feeds.yaml.")
         session.close()
 

@@ -56,7 +56,7 @@ def calendar_rows(lines: Sequence[ExpectedDelivery]) -> list[tuple[str, ...]]:
             line.feed,
             line.partition_key,
             line.region,
-            f"{line.due:%Y-%m-%d %H:%M}",
+            f"{line.due:%Y-%m-%d}",
             str(line.state),
             "" if line.received_at is None else f"{line.received_at:%Y-%m-%d}",
             str(line.files),

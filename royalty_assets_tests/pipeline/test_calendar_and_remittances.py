@@ -1,17 +1,21 @@
 """The delivery calendar and the three-way check on a project, and as Dagster shows them."""
 
+import asyncio
 import warnings
 from datetime import UTC, datetime
 
 import dagster as dg
+from typer.testing import CliRunner
 
+from royalty_assets.cli import app
 from royalty_assets.definitions import build_defs
 from royalty_assets.domain.batches import Stage
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.calendar import calendar_rows, delivery_calendar
 from royalty_assets.pipeline.catalog import take_catalog
 from royalty_assets.pipeline.month import pay_out, post_ledger
-from royalty_assets.settings import Settings
+from royalty_assets.pipeline.pool import take_pool
+from royalty_assets.settings import Settings, load_project
 from royalty_assets_tests.pipeline.test_reports import (
     LINE,
     MARCH,
@@ -140,3 +144,33 @@ def test_no_delivery_was_owed_before_the_calendar_begins(tmp_path):
     calendar = CALENDAR | {"since": "2024-02-01"}
     context = project(tmp_path, start="2024-01-01", end="2024-04-01", calendar=calendar)
     assert sorted(states(context)) == ["2024-02-01", "2024-03-01"]
+
+
+def test_the_calendar_is_printed_and_a_blocked_month_is_not_paid_out(tmp_path):
+    """As a user sees them: the dates whole, the month by name, and why it is not to be paid."""
+    CliRunner().invoke(app, ["init", str(tmp_path / "label")], catch_exceptions=False)
+    home = tmp_path / "label"
+    config = (home / "feeds.yaml").read_text()
+    config = config.replace("start: 2015-01-01", "start: 2024-03-01\n    end: 2024-04-01").replace(
+        "    pools_in_reports: true\n",
+        "    checks: {remittance_agrees: block}\n    calendar: {due_after_days: 10}\n",
+    )
+    (home / "feeds.yaml").write_text(config)
+    (home / "catalog/recordings.csv").write_text("isrc,title,artist\nUSUM70600055,T,A\n")
+    (home / "inbox/march.csv").write_text(REPORT + LINE.format(units=3, amount="1.50"))
+    context = inbox_context_of(home)
+    take_catalog(context)
+    run_feed(context, context.project.feed("reports"), [MARCH])
+    asyncio.run(take_pool(context, context.project.feed("reports"), MARCH))
+    post_ledger(context, MARCH)
+    context.registry.close()
+    printed = CliRunner().invoke(app, ["calendar", str(home)], env={"COLUMNS": "80"})
+    assert "2024-03-01" in printed.stdout
+    assert "arrived" in printed.stdout
+    payouts = CliRunner().invoke(app, ["payouts", str(home)], env={"COLUMNS": "200"})
+    assert payouts.exit_code == 1
+    assert "no remittance is recorded" in payouts.stderr
+
+
+def inbox_context_of(home):
+    return PipelineSession(Settings(home=home), load_project(home)).context
