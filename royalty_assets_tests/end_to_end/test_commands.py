@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from royalty_assets.orchestration.runner import only_run_of
+
 TIMEOUT_SECONDS = 240
 DEMO = ["--events", "3000", "--hours", "2", "--recordings", "300"]
 
@@ -109,16 +111,8 @@ def test_killing_the_demo_at_any_moment_changes_nothing_in_the_end(calm, tmp_pat
 
 def test_two_runs_at_once_do_not_get_in_each_others_way(calm):
     home, _, _ = calm
-    with subprocess.Popen(
-        command("demo", home, *DEMO),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment(),
-    ) as first:
-        assert "royalty_assets" in first.stdout.readline()
+    with only_run_of(home):
         second = run("run", home, succeeds=False)
-        first.stdout.read()
     assert second.returncode == 2
     assert "being run by another process" in second.stderr
 
