@@ -12,9 +12,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from royalty_assets.domain.feeds import InboxSource
-from royalty_assets.sources import drops
-from royalty_assets.sources.drops import S3Drop, SftpDrop, open_drop, plain_name
+from royalty_assets.sources import s3_drop as s3_drops
+from royalty_assets.sources.drops import open_drop, plain_name
 from royalty_assets.sources.payloads import PermanentSourceError, TransientSourceError
+from royalty_assets.sources.s3_drop import S3Drop
+from royalty_assets.sources.sftp_drop import SftpDrop
 
 PASSWORD = "correct horse"
 
@@ -78,7 +80,7 @@ def test_the_objects_of_a_prefix_become_files_and_follow_its_changes(bucket, s3_
 def test_more_objects_than_a_page_of_the_listing_holds_all_come(
     bucket, s3_url, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(drops, "LISTED_PER_PAGE", 2)
+    monkeypatch.setattr(s3_drops, "LISTED_PER_PAGE", 2)
     for number in range(5):
         bucket.put_object(Bucket="reports", Key=f"many/{number}.csv", Body=b"x")
     asyncio.run(s3_drop(s3_url, tmp_path, "many").mirror())
