@@ -14,7 +14,7 @@ or is doubtful. Notes are ``field:what`` words, separated by spaces, in this ord
 - ``use_type:unknown_word``: the sender's word for the use is not in its template
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import polars as pl
 
@@ -44,29 +44,15 @@ def with_notes(lines: pl.DataFrame) -> pl.DataFrame:
     for name, normalise in _CHECKED.items():
         if (lines[name] != "").any():
             lines = _with_normal(lines, name, normalise)
-    prefix = pl.col("isrc").str.slice(0, 2)
-    known = _known_prefixes(lines["isrc"])
-    is_isrc = pl.col("isrc").str.contains(ISRC_PATTERN)
-    upc_sent = pl.col("upc_as_sent") != ""
-    told: list[tuple[str, pl.Expr]] = [
-        ("isrc:malformed", (pl.col("isrc") != "") & ~is_isrc),
-        ("isrc:normalised", is_isrc & (pl.col("isrc") != pl.col("isrc_as_sent"))),
-        ("isrc:prefix_unknown", is_isrc & ~prefix.is_in(known)),
-        (
-            "upc:zeros_restored",
-            (pl.col("upc") != "") & (pl.col("upc_as_sent").str.len_bytes() < _UPC_DIGITS),
-        ),
-        ("upc:malformed", upc_sent & (pl.col("upc") == "")),
-    ]
-    found = lines.select(condition.alias(word) for word, condition in told)
-    words = [word for word, _ in told if found[word].any()]
+    told = [*_isrc_notes(lines), *_upc_notes(lines)]
+    words = [(word, where) for word, where in told if where.any()]
     as_sent = pl.when(pl.col("isrc") != pl.col("isrc_as_sent")).then("isrc_as_sent")
     lines = lines.with_columns(isrc_as_sent=as_sent)
     if not words:
         return lines
     notes = pl.concat_str(
         pl.col("notes"),
-        *(pl.when(found[word]).then(pl.lit(f" {word}")).otherwise(pl.lit("")) for word in words),
+        *(pl.when(where).then(pl.lit(f" {word}")).otherwise(pl.lit("")) for word, where in words),
     )
     return lines.with_columns(notes=notes.str.strip_chars())
 
@@ -96,9 +82,23 @@ def count_notes(notes: pl.Series) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _known_prefixes(isrcs: pl.Series) -> list[str]:
-    prefixes = isrcs.str.slice(0, 2).unique().to_list()
-    return [prefix for prefix in prefixes if isrc_prefix_is_known(prefix)]
+def _isrc_notes(lines: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
+    isrc = lines["isrc"]
+    is_isrc = isrc.str.contains(ISRC_PATTERN)
+    if not is_isrc.all():
+        yield "isrc:malformed", (isrc != "") & ~is_isrc
+    yield "isrc:normalised", is_isrc & (isrc != lines["isrc_as_sent"])
+    prefix = isrc.str.slice(0, 2)
+    unknown = [text for text in prefix.unique().to_list() if not isrc_prefix_is_known(text)]
+    if unknown:
+        yield "isrc:prefix_unknown", is_isrc & prefix.is_in(unknown)
+
+
+def _upc_notes(lines: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
+    upc, sent = lines["upc"], lines["upc_as_sent"]
+    if (sent != "").any():
+        yield "upc:zeros_restored", (upc != "") & (sent.str.len_bytes() < _UPC_DIGITS)
+        yield "upc:malformed", (sent != "") & (upc == "")
 
 
 def _normal_gtins(texts: pl.Series) -> pl.Series:

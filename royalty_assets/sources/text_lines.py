@@ -204,8 +204,7 @@ class TextLines:
         return _Raw(body, {self._number + 1})
 
     def _take_block(self, size: int) -> _Raw | None:
-        while len(self._buffer) < size and self._fill():
-            pass
+        self._fill(size)
         if not self._buffer:
             return None
         if self._is_over and len(self._buffer) <= size:
@@ -217,21 +216,29 @@ class TextLines:
             body, self._buffer = self._buffer[:end], self._buffer[end:]
         return _Raw(body)
 
-    def _fill(self) -> bool:
+    def _fill(self, size: int = 0) -> bool:
+        """Take in some more, or until the buffer has ``size`` bytes; False if there is no more."""
+        pieces = [self._buffer]
+        have = len(self._buffer)
+        while not self._is_over:
+            piece = self._next_piece()
+            pieces.append(piece)
+            have += len(piece)
+            if have >= size and piece:
+                break
+        self._buffer = b"".join(pieces)
+        return len(pieces) > 1 and have > len(pieces[0])
+
+    def _next_piece(self) -> bytes:
+        """The next bytes, as UTF-8 where that is known; none, and ``_is_over``, at the end."""
         piece = self._read()
         if not piece:
             self._is_over = True
-            if self._decoder is None:
-                return False
-            piece, self._decoder = self._decoder.decode(b"", final=True).encode(), None
-            self._buffer += piece
-            return bool(piece)
-        if self._decoder is not None:
+            if self._decoder is not None:
+                piece, self._decoder = self._decoder.decode(b"", final=True).encode(), None
+        elif self._decoder is not None:
             piece = self._decoder.decode(piece).encode("utf-8", "replace")
-        if self._ends_with_cr:
-            piece = piece.replace(b"\r", b"\n")
-        self._buffer += piece
-        return True
+        return piece.replace(b"\r", b"\n") if self._ends_with_cr else piece
 
     def _read(self) -> bytes:
         try:
