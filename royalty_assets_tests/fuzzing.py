@@ -27,7 +27,7 @@ def one(data: bytes) -> None:
     length = choice.ConsumeIntInRange(0, 40)
     TARGET.write_bytes(body[:start] + choice.ConsumeBytes(200) + body[start + length :])
     found = inspect_file(TARGET, bundled_templates())
-    if sum(found.rules.values()) != found.rejected or found.rows_read < found.rejected:
+    if found.rows_read != found.lines + found.rejected:
         raise AssertionError(found.as_json())
 
 

@@ -1,7 +1,7 @@
 """Notes: what a line's identifiers were understood as, beyond what was sent (invariant 3).
 
 A note does not refuse a line; it says, beside the line and by rule, that its value was restored
-or is doubtful. Notes are ``field:what`` words, separated by spaces, in this order:
+or is doubtful. Notes are ``field:what`` words, separated by spaces:
 
 - ``text:not_utf8``: the line was no UTF-8 and was read as Windows-1252 (the reader's note)
 - ``isrc:malformed``: what was sent is no ISRC; it stands as sent, for a person

@@ -173,10 +173,11 @@ def take_reports(
         payloads: the raw files.
         folder: for what does not fit into memory; has to live as long as the result.
     """
+    wanted = _Wanted(context, feed, partition, folder)
     taken = []
     in_memory = 0
     for payload in payloads:
-        report = _take(context, feed, partition, payload, folder, in_memory)
+        report = _take(wanted, payload, in_memory)
         in_memory += sum(part.height for part in report.parts if isinstance(part, pl.DataFrame))
         taken.append(report)
     taken.sort(key=_order)
@@ -207,23 +208,27 @@ class _Cut:
     taken: TakenReport
 
 
-def _take(
-    context: PipelineContext,
-    feed: Feed,
-    partition: Partition,
-    payload: StoredPayload,
-    folder: Path,
-    in_memory: int,
-) -> TakenReport:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What files are read for: a partition of a feed; a folder holds what memory does not."""
+
+    context: PipelineContext
+    feed: Feed
+    partition: Partition
+    folder: Path
+
+
+def _take(wanted: _Wanted, payload: StoredPayload, in_memory: int) -> TakenReport:
+    feed, partition = wanted.feed, wanted.partition
     if not isinstance(feed.source, InboxSource):
-        return _take_streaming(context, feed, partition, payload, folder, in_memory)
+        return _take_streaming(wanted, payload, in_memory)
 
     def cut() -> _Cut | None:
         taken = TakenReport(payload.name, payload.sha256)
         blocks: dict[str, list[ReadBlock]] = {}
         of_day = PartitionOfDay(feed, feed.cadence)
         try:
-            report = read_report(context, payload)
+            report = read_report(wanted.context, payload)
             for block in report.blocks():
                 taken.file_rows += block.lines.height + len(block.rejections)
                 if taken.file_rows > CUT_REPORT_ROWS_MAX:
@@ -235,16 +240,16 @@ def _take(
             taken.problem = (error.rule, error.reason)
         return _Cut(blocks, taken)
 
-    key = f"{payload.sha256}\t{payload.name}\t{feed.name}\t{context.templates_version}"
-    whole = context.cut_report(key, cut)
+    key = f"{payload.sha256}\t{payload.name}\t{feed.name}\t{wanted.context.templates_version}"
+    whole = wanted.context.cut_report(key, cut)
     if whole is None:
-        return _take_streaming(context, feed, partition, payload, folder, in_memory)
+        return _take_streaming(wanted, payload, in_memory)
     taken = replace(whole.taken, parts=[], rejections=[], findings=dict(whole.taken.findings))
     for block in whole.blocks.get(partition.key, []):
-        _add(taken, block, folder, in_memory)
+        _add(taken, block, wanted.folder, in_memory)
     keys = sorted(key for key in whole.blocks if key)
     if PartitionOfDay(feed, feed.cadence).first_key(keys) == partition.key:
-        _add_homeless(feed, taken, whole.blocks.get("", []), folder, in_memory)
+        _add_homeless(feed, taken, whole.blocks.get("", []), wanted.folder, in_memory)
     return taken
 
 
@@ -258,38 +263,32 @@ def _add_homeless(
         _add(taken, refused, folder, in_memory)
 
 
-def _take_streaming(
-    context: PipelineContext,
-    feed: Feed,
-    partition: Partition,
-    payload: StoredPayload,
-    folder: Path,
-    in_memory: int,
-) -> TakenReport:
+def _take_streaming(wanted: _Wanted, payload: StoredPayload, in_memory: int) -> TakenReport:
+    feed, partition = wanted.feed, wanted.partition
     taken = TakenReport(payload.name, payload.sha256)
     is_inbox = isinstance(feed.source, InboxSource)
     of_day = PartitionOfDay(feed, feed.cadence)
     keys: set[str] = set()
     homeless: list[ReadBlock] = []
     try:
-        report = read_report(context, payload)
+        report = read_report(wanted.context, payload)
         for block in report.blocks():
             taken.file_rows += block.lines.height + len(block.rejections)
             if not is_inbox:
-                _add(taken, _within(partition, block), folder, in_memory)
+                _add(taken, _within(partition, block), wanted.folder, in_memory)
                 continue
             parts = split_by_partition(block, of_day)
             if (lost := parts.pop("", None)) is not None:
                 homeless.append(lost)
             keys |= parts.keys()
             if (own := parts.get(partition.key)) is not None:
-                _add(taken, own, folder, in_memory)
+                _add(taken, own, wanted.folder, in_memory)
         _conclude(taken, report, is_whole=not is_inbox or (len(keys) <= 1 and not homeless))
     except UnreadableFileError as error:
         # It was whole when it was received, so the source itself sent it broken.
         taken.problem = (error.rule, error.reason)
     if homeless and of_day.first_key(sorted(keys)) == partition.key:
-        _add_homeless(feed, taken, homeless, folder, in_memory)
+        _add_homeless(feed, taken, homeless, wanted.folder, in_memory)
     return taken
 
 

@@ -24,9 +24,10 @@ REJECTIONS_KEPT = 100
 
 @dataclass(slots=True)
 class Inspection:
-    """What is found in a file. ``rows_read`` is always ``lines`` + ``rejected``.
+    """What is found in a file.
 
     Attributes:
+        rows_read: rows that the reader counted; ``lines`` + ``rejected`` come to the same.
         template: name of the template or DSR profile; None for a file that nothing recognises.
         units: net of returns, over the accepted lines.
         money: currency → amount of the accepted lines and of the pools, in atoms.
@@ -45,6 +46,7 @@ class Inspection:
     generation: str = ""
     records: str = "report_lines"
     encoding: str = "utf-8"
+    rows_read: int = 0
     lines: int = 0
     rejected: int = 0
     units: int = 0
@@ -57,11 +59,6 @@ class Inspection:
     rules: Counter[str] = field(default_factory=Counter)
     rejections: list[Rejection] = field(default_factory=list)
     refused: tuple[str, str] | None = None
-
-    @property
-    def rows_read(self) -> int:
-        """Rows that the file holds."""
-        return self.lines + self.rejected
 
     def as_json(self) -> dict[str, object]:
         """The same for programs: amounts as decimal texts."""
@@ -110,6 +107,7 @@ def inspect_file(path: Path, templates: Sequence[Template]) -> Inspection:
     """
     name = readable(path.name)
     found = Inspection(name, file_sha256(path))
+    report: Report | None = None
     try:
         with path.open("rb") as stream:
             report = _open(found.sha256, stream, templates, name)
@@ -122,6 +120,8 @@ def inspect_file(path: Path, templates: Sequence[Template]) -> Inspection:
                 _count_blocks(found, report)
     except UnreadableFileError as error:
         found.refused = (error.rule, error.reason)
+    if report is not None:
+        found.rows_read = report.totals.lines
     return found
 
 
