@@ -99,17 +99,12 @@ def ours(path: Path, target: Path) -> int:
     """Our reader: every row validated, noted, and written as canonical lines."""
     from royalty_assets.sources.reports import file_sha256, open_report
     from royalty_assets.sources.templates import bundled_templates
+    from royalty_assets.storage.parquet import write_frames
 
     templates = [t for t in bundled_templates() if t.records == "report_lines"]
-    rows = 0
-    parts = []
-    sha256 = file_sha256(path)
     with path.open("rb") as stream:
-        report = open_report(sha256, stream, templates, path.name)
-        for block in report.blocks():
-            parts.append(block.lines.lazy())
-            rows += block.lines.height + len(block.rejections)
-    pl.concat(parts).sink_parquet(target, compression="zstd", compression_level=1)
+        report = open_report(file_sha256(path), stream, templates, path.name)
+        rows = write_frames(target, (block.lines for block in report.blocks()))
     if any(report.findings.values()):
         raise AssertionError(report.findings)
     return rows
@@ -168,6 +163,7 @@ def _child(reader: str, path: Path) -> dict[str, object]:
         from royalty_assets.domain.territories import territory_of
         from royalty_assets.sources.reports import open_report  # noqa: F401
         from royalty_assets.sources.templates import bundled_templates
+        from royalty_assets.storage.parquet import write_frames  # noqa: F401
 
         bundled_templates()
         territory_of("Germany")

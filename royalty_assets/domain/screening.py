@@ -9,7 +9,6 @@ reader's to say, by its converter.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any
 
@@ -25,8 +24,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from royalty_assets.domain.identifiers import ISRC_PATTERN
-from royalty_assets.domain.money import to_atoms
-from royalty_assets.domain.money_columns import AMOUNT_DTYPE, atoms_to_series
+from royalty_assets.domain.money_columns import AMOUNT_DTYPE
 from royalty_assets.domain.usage import (
     IDENTIFYING,
     NO_NUL,
@@ -73,22 +71,25 @@ class Screened:
     suspects: list[tuple[int, dict[str, Any]]]
 
 
-def screen(cells: pl.DataFrame, readings: Mapping[str, ColumnReading]) -> Screened:
+def screen(
+    cells: pl.DataFrame, readings: Mapping[str, ColumnReading], *, may_hold_nul: bool = True
+) -> Screened:
     """Decide what can be decided by column.
 
     Args:
         cells: ``row_number`` and a String column, without nulls and without white space at the
             edges, per input field of ``ReportLine``; empty where nothing was sent.
         readings: by input field; texts are taken as they are where there is none.
+        may_hold_nul: False where it is known that no cell holds one, which need not be looked for.
     """
-    columns: list[pl.Series] = [cells["row_number"]]
+    columns: list[_Values] = [cells["row_number"]]
     cleared = pl.repeat(True, cells.height, dtype=pl.Boolean, eager=True)
     for name, field in ReportLine.model_fields.items():
         given = input_name(name, field)
         if given not in cells.columns:
-            decided = _default(name, field, cells.height)
+            decided = _default(name, field)
         else:
-            decided = _decide(name, field, cells[given], readings.get(given))
+            decided = _decide(name, field, cells[given], readings.get(given), may_hold_nul)
         if decided is None:
             cleared = cleared & False
             continue
@@ -96,7 +97,7 @@ def screen(cells: pl.DataFrame, readings: Mapping[str, ColumnReading]) -> Screen
         columns.append(values)
         if is_clear is not None:
             cleared = cleared & is_clear
-    lines = pl.DataFrame(columns)
+    lines = cells.select(columns)
     is_complete = lines.width == len(ReportLine.model_fields) + 1
     if is_complete:
         cleared = cleared & lines.select(_is_whole()).to_series()
@@ -133,20 +134,25 @@ def _is_whole() -> pl.Expr:
     return identified & (pl.col("amount").is_null() == pl.col("currency").is_null())
 
 
-_Decided = tuple[pl.Series, pl.Series | None]
+# A column; or where all rows say the same, an expression, so that it stays one value.
+_Values = pl.Series | pl.Expr
+_Decided = tuple[_Values, pl.Series | None]
 
 
-def _default(name: str, field: FieldInfo, height: int) -> _Decided | None:
+def _default(name: str, field: FieldInfo) -> _Decided | None:
     if field.default is PydanticUndefined:
         return None
-    values = pl.repeat(field.default, height, dtype=USAGE_LINE_SCHEMA[name], eager=True)
-    return values.alias(name), None
+    return pl.lit(field.default, USAGE_LINE_SCHEMA[name]).alias(name), None
 
 
 def _decide(
-    name: str, field: FieldInfo, texts: pl.Series, reading: ColumnReading | None
+    name: str, field: FieldInfo, texts: pl.Series, reading: ColumnReading | None, may_hold_nul: bool
 ) -> _Decided:
     """The field's values, and where they stand for sure; elsewhere they mean nothing."""
+    if _is_constant(texts):
+        table = _one_by_one(name, field, texts.head(1), reading)
+        refused = pl.repeat(False, texts.len(), dtype=pl.Boolean, eager=True)
+        return pl.lit(table[name]).first().alias(name), None if table["clear"][0] else refused
     form = _form_of(name)
     if form is None or (reading is not None and reading.as_plain is None):
         table = _one_by_one(name, field, texts.unique(), reading)
@@ -155,7 +161,7 @@ def _decide(
     plain = texts
     if reading is not None and reading.as_plain is not None:
         plain = pl.select(reading.as_plain(pl.lit(texts))).to_series()
-    values = form(plain).alias(name)
+    values = form(plain, may_hold_nul).alias(name)
     unclear = values.is_null()
     if field.default != "" and (is_empty := texts == "").any():
         # What has no text has the default; that is not for the form to say, unless it is "".
@@ -170,10 +176,6 @@ def _decide(
 
 def _looked_up(texts: pl.Series, table: pl.DataFrame) -> pl.DataFrame:
     """The table's row for each text that it has."""
-    if table.height == 1 and not texts.is_empty() and (texts == table["t"][0]).all():
-        return pl.select(pl.repeat(0, texts.len()).alias("row")).select(
-            pl.lit(table[name]).gather("row").alias(name) for name in table.columns
-        )
     return pl.DataFrame({"t": texts}).join(table, on="t", how="left", maintain_order="left")
 
 
@@ -199,15 +201,9 @@ def _one_by_one(
             values.append(None)
             clear.append(False)
     dtype = USAGE_LINE_SCHEMA[name]
-    series = _amounts(values) if dtype == AMOUNT_DTYPE else pl.Series(name, values, dtype=dtype)
+    series = pl.Series(name, values, dtype=dtype)
     cleared = pl.Series(clear, dtype=pl.Boolean)
     return pl.DataFrame({"t": pl.Series(known, dtype=pl.String), name: series, "clear": cleared})
-
-
-def _amounts(values: list[Decimal | None]) -> pl.Series:
-    known = atoms_to_series("known", [0 if v is None else to_atoms(v) for v in values])
-    present = pl.Series([v is not None for v in values], dtype=pl.Boolean)
-    return pl.select(pl.when(present).then(known)).to_series()
 
 
 @cache
@@ -219,7 +215,7 @@ def _adapter(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 
-_Form = Callable[[pl.Series], pl.Series]
+_Form = Callable[[pl.Series, bool], pl.Series]
 
 
 @cache
@@ -228,7 +224,10 @@ def _form_of(name: str) -> _Form | None:
 
 
 def _vector_form(field: FieldInfo) -> _Form | None:
-    """The field's law over a column: values where the text is certain, null elsewhere."""
+    """The field's law over a column: values where the text is certain, null elsewhere.
+
+    Its second argument says whether a text may hold a NUL.
+    """
     metadata = _flattened(field)
     functions = [m.func for m in metadata if isinstance(m, AfterValidator | BeforeValidator)]
     if exact_amount in functions:
@@ -241,7 +240,7 @@ def _vector_form(field: FieldInfo) -> _Form | None:
         return _units_form
     constraints = next((m for m in metadata if isinstance(m, StringConstraints)), None)
     if field.annotation is str and constraints is not None:
-        return lambda texts: _text_form(texts, constraints)
+        return lambda texts, may_hold_nul: _text_form(texts, constraints, may_hold_nul)
     return None
 
 
@@ -253,20 +252,24 @@ def _flattened(field: FieldInfo) -> list[Any]:
     return metadata
 
 
-def _amount_form(texts: pl.Series) -> pl.Series:
+def _is_constant(texts: pl.Series) -> bool:
+    return not texts.is_empty() and texts[0] == texts[-1] and bool((texts == texts[0]).all())
+
+
+def _amount_form(texts: pl.Series, _: bool) -> pl.Series:
     certain = _only(texts, texts.str.contains(_PLAIN_AMOUNT))
     return certain.str.to_decimal(scale=18).cast(AMOUNT_DTYPE)
 
 
-def _units_form(texts: pl.Series) -> pl.Series:
+def _units_form(texts: pl.Series, _: bool) -> pl.Series:
     return _only(texts, texts.str.contains(_PLAIN_UNITS)).cast(pl.Int64)
 
 
-def _isrc_form(texts: pl.Series) -> pl.Series:
+def _isrc_form(texts: pl.Series, _: bool) -> pl.Series:
     return _only(texts, texts.str.contains(ISRC_PATTERN))
 
 
-def _text_form(texts: pl.Series, constraints: StringConstraints) -> pl.Series:
+def _text_form(texts: pl.Series, constraints: StringConstraints, may_hold_nul: bool) -> pl.Series:
     # Cells come stripped, so that strip_whitespace has nothing to do. Bytes bound characters.
     longest = constraints.max_length
     sizes = texts.str.len_bytes()
@@ -275,6 +278,8 @@ def _text_form(texts: pl.Series, constraints: StringConstraints) -> pl.Series:
     if constraints.min_length:
         texts = _only(texts, sizes >= constraints.min_length)
     if constraints.pattern == NO_NUL:
+        if not may_hold_nul:
+            return texts
         texts = _only(texts, ~texts.str.contains("\x00", literal=True))
     elif constraints.pattern is not None:
         texts = _only(texts, texts.str.contains(str(constraints.pattern)))

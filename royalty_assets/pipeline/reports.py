@@ -89,11 +89,6 @@ class TakenReport:
         for part in self.parts:
             yield pl.read_ipc(part) if isinstance(part, Path) else part
 
-    def lazy_frames(self) -> Iterator[pl.LazyFrame]:
-        """The lines, part by part, none of them read yet."""
-        for part in self.parts:
-            yield pl.scan_ipc(part) if isinstance(part, Path) else part.lazy()
-
     def record(self) -> ReportRecord:
         """What the registry keeps of it."""
         money: dict[str, int] = {}

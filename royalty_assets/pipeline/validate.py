@@ -41,13 +41,13 @@ from royalty_assets.sources.rows import event_rows, in_chunks
 from royalty_assets.sources.templates import templates_sha256
 from royalty_assets.sources.text_lines import UnreadableFileError
 from royalty_assets.storage.lake import put_frame, read_frame
+from royalty_assets.storage.parquet import write_frames
 from royalty_assets.storage.registry import DeadLetter, PartitionRevision
 
 VALIDATOR_VERSION = "2"
 """Changes whenever the same bytes may come out as other lines."""
 CHUNK_ROWS = 20_000
 WAITING_ROWS_MAX = 400_000
-_ROW_GROUP_ROWS = 1 << 17
 
 
 _REPORT_FINDINGS = (
@@ -216,7 +216,7 @@ def _validate_reports(work: _Work, payloads: Iterator[StoredPayload]) -> list[Ba
                 ],
             )
     work.context.registry.add_reports(work.revision, [report.record() for report in taken])
-    frames = [frame for report in taken for frame in report.lazy_frames()]
+    frames = (frame for report in taken for frame in report.frames())
     stored = _put_lines(work, frames, sum(r.lines + r.reversals for r in taken))
     if stored is None:
         return []
@@ -238,7 +238,7 @@ def _judge_rejections(work: _Work, report: TakenReport) -> None:
         tally.find("rejects_are_within_limits", [told])
 
 
-def _put_lines(work: _Work, frames: list[pl.LazyFrame], rows: int) -> LakeObject | None:
+def _put_lines(work: _Work, frames: Iterable[pl.DataFrame], rows: int) -> LakeObject | None:
     """Store report lines as one object; None if there are none."""
     if not rows:
         return None
@@ -246,13 +246,7 @@ def _put_lines(work: _Work, frames: list[pl.LazyFrame], rows: int) -> LakeObject
     named = pl.lit(work.feed.name).alias("feed")
 
     def write(path: Path) -> None:
-        pl.concat(frames).with_columns(named).sink_parquet(
-            path,
-            compression="zstd",
-            compression_level=1,
-            row_group_size=_ROW_GROUP_ROWS,
-            maintain_order=True,
-        )
+        write_frames(path, (frame.with_columns(named) for frame in frames))
 
     return work.context.lake.put(folder, work.partition.window.label, rows, write)
 

@@ -78,11 +78,14 @@ def may_need_stripping(body: bytes, delimiter: str) -> bool:
         return True
     if not body.isascii() and any(space in body for space in _WIDE_SPACES):
         return True
-    characters = np.frombuffer(b"\n" + body + b"\n", np.uint8)
-    spaces = np.flatnonzero(characters == ord(" "))
-    is_edge = np.zeros(256, np.bool_)
-    is_edge[[ord(delimiter), ord("\n"), ord('"'), ord(" ")]] = True
-    return bool(is_edge[characters[spaces - 1]].any() or is_edge[characters[spaces + 1]].any())
+    if body.startswith(b" ") or body.endswith(b" "):
+        return True
+    characters = np.frombuffer(body, np.uint8)
+    is_space = characters == ord(" ")
+    is_edge = (characters == ord(delimiter)) | (characters == ord("\n"))
+    if b'"' in body:
+        is_edge |= characters == ord('"')
+    return bool((is_space[1:] & is_edge[:-1]).any() or (is_space[:-1] & is_edge[1:]).any())
 
 
 def split_lines(
@@ -106,6 +109,29 @@ def split_lines(
     )
     cells.columns = [f"cell_{at}" for at in positions]
     cells = cells.with_columns(pl.all().fill_null(""))
+    if may_need_stripping(body, delimiter):
+        cells = cells.with_columns(pl.all().str.strip_chars())
+    return cells
+
+
+def split_ragged(body: bytes, delimiter: str, width: int) -> pl.DataFrame:
+    """Unquoted lines of any numbers of cells, split: ``cell_<position>`` up to ``width``, stripped.
+
+    Null where a line has no such cell or it is empty; cells beyond are left out. No line may be
+    empty.
+    """
+    width = max(width, 2)
+    # The first line tells the reader how many cells there are.
+    widest = delimiter.join("x" * width).encode()
+    cells = pl.read_csv(
+        widest + b"\n" + body,
+        separator=delimiter,
+        quote_char=None,
+        has_header=False,
+        infer_schema=False,
+        truncate_ragged_lines=True,
+        new_columns=[f"cell_{at}" for at in range(width)],
+    )[1:]
     if may_need_stripping(body, delimiter):
         cells = cells.with_columns(pl.all().str.strip_chars())
     return cells

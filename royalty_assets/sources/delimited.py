@@ -136,9 +136,12 @@ class DelimitedFile:
 
     def blocks(self) -> Iterator[ReadBlock]:
         """The file's usage lines and rejections."""
-        for cells, rejections, not_utf8 in self._cells():
-            notes: dict[str, Collection[int]] = {NOT_UTF8: not_utf8}
-            block = read_block(self._sha256, cells, self._readings, self.totals, notes)
+        for cells, rejections, lines in self._cells():
+            notes: dict[str, Collection[int]] = {NOT_UTF8: lines.not_utf8}
+            block = read_block(
+                self._sha256, cells, self._readings, self.totals, notes,
+                may_hold_nul=b"\x00" in lines.body,
+            )  # fmt: skip
             if self._unknown_words:
                 word = pl.col("use_type").is_in(list(self._unknown_words))
                 numbers = cells.filter(word)["row_number"].to_list()
@@ -173,7 +176,7 @@ class DelimitedFile:
 
     def rows(self) -> Iterator[SourceRow | Rejection]:
         """Each line as fields of the template's record, or as a rejection, in order."""
-        for cells, rejections, not_utf8 in self._cells():
+        for cells, rejections, lines in self._cells():
             rows: list[SourceRow | Rejection] = list(rejections)
             for row in cells.to_dicts():
                 number = row.pop("row_number")
@@ -181,7 +184,7 @@ class DelimitedFile:
                 fields |= {n: "" for n, text in row.items() if not text and n in _KEEP_EMPTY}
                 self.totals.count(fields)
                 source = SourceRow(self._sha256, number, fields)
-                if number in not_utf8:
+                if number in lines.not_utf8:
                     told = f"line {number} is not UTF-8 text"
                     rows.append(reject(source, "record:encoding", "", told))
                 else:
@@ -190,15 +193,15 @@ class DelimitedFile:
 
     # Lines into cells
 
-    def _cells(self) -> Iterator[tuple[pl.DataFrame, list[Rejection], frozenset[int]]]:
-        """Blocks of ``row_number`` and a String column per field; rejections; numbers not UTF-8."""
+    def _cells(self) -> Iterator[tuple[pl.DataFrame, list[Rejection], LineBlock]]:
+        """Blocks of ``row_number`` and a String column per field; rejections; their lines."""
         for block in self._text.blocks():
             frame, rejections = self._split(block)
             if not self._readings:
                 self._readings = self._make_readings(frame)
             self.totals.lines += frame.height + len(rejections)
             if frame.height or rejections:
-                yield frame, rejections, block.not_utf8
+                yield frame, rejections, block
 
     def _split(self, block: LineBlock) -> tuple[pl.DataFrame, list[Rejection]]:
         borders = block.texts.str.count_matches(self._delimiter, literal=True)
@@ -274,9 +277,7 @@ class DelimitedFile:
     def _is_special(self, frame: pl.DataFrame) -> pl.Series:
         """Lines that may be a total, a header again, or nothing at all."""
         first = frame["cell_0"].str.to_lowercase()
-        names = [*self._footers, *self._folded]
-        empty = pl.all_horizontal(pl.exclude("number") == "")
-        return frame.select(empty | first.is_in([*names, ""])).to_series()
+        return first.is_in([*self._footers, *self._folded, ""])
 
     def _fields(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Rejection]]:
         """``row_number`` and a String column per field; what is no usage is refused."""

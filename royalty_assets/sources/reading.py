@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -14,7 +15,6 @@ from royalty_assets.domain.money import (
     parse_amount,
     to_atoms,
 )
-from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.notes import with_notes
 from royalty_assets.domain.screening import ColumnReading, screen
 from royalty_assets.domain.usage import USAGE_LINE_SCHEMA, RecordKind
@@ -139,6 +139,8 @@ def read_block(
     readings: Mapping[str, ColumnReading],
     totals: Totals,
     notes: Mapping[str, Collection[int]],
+    *,
+    may_hold_nul: bool = True,
 ) -> ReadBlock:
     """Put cells to the screen, and to the model what it does not clear.
 
@@ -148,8 +150,9 @@ def read_block(
         readings: see there.
         totals: added to.
         notes: word → numbers of the rows that it is said of.
+        may_hold_nul: see ``screening.screen``.
     """
-    screened = screen(cells, readings)
+    screened = screen(cells, readings, may_hold_nul=may_hold_nul)
     rows = [SourceRow(source_sha256, number, fields) for number, fields in screened.suspects]
     validated = validate_rows(RecordKind.REPORT_LINES, rows)
     totals.units += int(screened.lines["units"].sum())
@@ -183,8 +186,7 @@ def noted(lines: pl.DataFrame, word: str, numbers: Collection[int]) -> pl.DataFr
 
 def sum_of(amounts: pl.Series) -> int:
     """The sum of amounts in atoms, gaps left out."""
-    total = amounts.drop_nulls().to_frame("amount").select(pl.col("amount").sum())["amount"]
-    return sum(series_to_atoms(total))
+    return to_atoms(Decimal(amounts.sum()))
 
 
 def _canonical(lines: pl.DataFrame, source_sha256: str) -> pl.DataFrame:

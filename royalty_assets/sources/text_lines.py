@@ -21,7 +21,7 @@ from typing import IO, Any, BinaryIO
 import polars as pl
 
 _READ_BYTES = 4 << 20
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 LINE_BYTES_MAX = 1 << 20
 """A longer line is no record of anything; it is refused as one line, and not held in memory."""
 _KEPT_OF_LONG_LINE = 2000

@@ -7,7 +7,7 @@ block stand together, so that a file of any size is read in bounded memory.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
@@ -28,8 +28,13 @@ from royalty_assets.domain.screening import ColumnReading
 from royalty_assets.domain.territories import territory_of
 from royalty_assets.domain.usage import USAGE_LINE_SCHEMA, CommercialModel, UseType
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
-from royalty_assets.sources.cells import split_lines
-from royalty_assets.sources.dsr.records import RecordLayout, known_record, layout_for
+from royalty_assets.sources.cells import joined, split_ragged
+from royalty_assets.sources.dsr.records import (
+    RecordLayout,
+    known_record,
+    layout_for,
+    longest_record,
+)
 from royalty_assets.sources.reading import (
     CROSS_SUMS_AGREE,
     NAME_AGREES,
@@ -38,7 +43,6 @@ from royalty_assets.sources.reading import (
     ReadBlock,
     Totals,
     read_block,
-    sum_of,
 )
 from royalty_assets.sources.templates import ISO_DATES
 from royalty_assets.sources.text_lines import LineBlock, TextLines, UnreadableFileError
@@ -164,6 +168,8 @@ class DsrFile:
         self._sum_findings: list[str] = []
         self._too_long: set[int] = set()
         self._not_utf8: set[int] = set()
+        # What of these the file has at all; what it has not need not be looked for.
+        self._signs: set[bytes] = set()
 
     @property
     def kind(self) -> str:
@@ -244,8 +250,9 @@ class DsrFile:
             records = self._records(block)
             self._too_long |= block.too_long
             self._not_utf8 |= block.not_utf8
+            self._signs |= {sign for sign in _SIGNS if sign in block.body}
             if waiting is not None:
-                records = pl.concat([waiting, records])
+                records = pl.concat([waiting, records], how="diagonal")
             records, waiting = _without_open_block(records)
             if waiting.height > _BLOCK_LINES_MAX:
                 raise UnreadableFileError(
@@ -260,14 +267,28 @@ class DsrFile:
             )
 
     def _records(self, block: LineBlock) -> pl.DataFrame:
-        """``number``, ``text``, ``record`` (type, version included) and ``block`` of each line."""
+        """Each line's ``number``, ``text``, ``borders`` (how many tabs it has) and cells.
+
+        ``record`` (type, version included) and ``block`` are the first two cells, ``cell_2`` and
+        so on the others, null where the line has none.
+        """
         lines = pl.DataFrame({"text": block.texts}).with_row_index("number", block.first)
-        parts = pl.col("text").str.splitn("\t", 3)
-        return lines.select(
+        lines = lines.with_columns(
             pl.col("number").cast(pl.Int64),
-            "text",
-            parts.struct[0].str.strip_chars().fill_null("").alias("record"),
-            parts.struct[1].str.strip_chars().fill_null("").alias("block"),
+            pl.col("text").str.count_matches("\t", literal=True).alias("borders"),
+        )
+        body = block.body
+        if (lines["text"] == "").any():
+            lines = lines.filter(pl.col("text") != "")
+            body = joined(lines["text"])
+        most = int(lines.select(pl.col("borders").max().fill_null(0)).item())
+        cells = split_ragged(body, "\t", min(most, longest_record()) + 1)
+        if cells.height != lines.height:
+            raise AssertionError(f"{lines.height} records fell into {cells.height} rows")
+        return lines.with_columns(
+            cells["cell_0"].fill_null("").alias("record"),
+            cells["cell_1"].fill_null("").alias("block"),
+            *cells.get_columns()[2:],
         )
 
     def _read(self, records: pl.DataFrame) -> Iterator[ReadBlock]:
@@ -277,26 +298,35 @@ class DsrFile:
             told = "more than a million bytes; that is no record"
             rejections += self._refuse_all(records.filter(is_long), "record:too_long", told)
             records = records.filter(~is_long)
-        by_type = {
-            str(key[0]): part for key, part in records.partition_by("record", as_dict=True).items()
-        }
-        usage = [(name, lines) for name, lines in by_type.items() if _is_usage(name)]
-        for record_type, lines in by_type.items():
-            self._read_frame(record_type, lines, rejections)
-        bodies = [part["block"] for name, part in by_type.items() if re.match(_IN_BLOCKS, name)]
-        self._bodies += pl.concat(bodies).n_unique() if bodies else 0
-        resources = self._side_records(by_type, "AS", _RESOURCE_CELLS, rejections)
-        releases = self._side_records(by_type, "RE", _RELEASE_CELLS, rejections)
+        types = records["record"].unique(maintain_order=True).to_list()
+        for record_type in types:
+            if not _is_body(record_type):
+                self._read_frame(record_type, _of_type(records, record_type), rejections)
+        records = self._with_block_numbers(records, types)
+        resources = self._side_records(records, types, "AS", _RESOURCE_CELLS, rejections)
+        releases = self._side_records(records, types, "RE", _RELEASE_CELLS, rejections)
         self.totals.lines += len(rejections)
         if rejections:
             yield ReadBlock(_no_lines(), rejections)
-        for record_type, lines in usage:
-            for table, refused, layout in self._tables(record_type, lines, _USAGE_CELLS):
+        for record_type in filter(_is_usage, types):
+            for table, refused, layout in self._tables(record_type, records, _USAGE_CELLS):
                 self.totals.lines += table.height + len(refused)
                 if layout is None:
                     yield ReadBlock(_no_lines(), refused)
                 else:
                     yield self._usage(layout, table, refused, resources, releases)
+
+    def _with_block_numbers(self, records: pl.DataFrame, types: list[str]) -> pl.DataFrame:
+        """``block_number`` beside each record of a block, since numbers are found faster."""
+        is_in_block = records["record"].is_in([name for name in types if _IN_BLOCKS.match(name)])
+        blocks = records["block"].filter(is_in_block)
+        number = blocks.n_unique() if blocks.len() else 0
+        self._bodies += number
+        run = records["block"].rle_id()
+        if run.filter(is_in_block).n_unique() == number:
+            return records.with_columns(block_number=run)
+        # The records of some block do not stand together.
+        return records.with_columns(block_number=records["block"].rank("dense"))
 
     def _read_frame(
         self, record_type: str, lines: pl.DataFrame, rejections: list[Rejection]
@@ -332,7 +362,10 @@ class DsrFile:
             NOT_UTF8: self._not_utf8 & set(cells["row_number"]) if self._not_utf8 else (),
             ISRC_SEVERAL: several,
         }
-        read = read_block(self._sha256, cells, _readings(), self.totals, notes)
+        read = read_block(
+            self._sha256, cells, _readings(), self.totals, notes,
+            may_hold_nul=b"\x00" in self._signs,
+        )  # fmt: skip
         lines = read.lines
         if "total" in table.columns:
             self._check_net(table)
@@ -397,68 +430,71 @@ class DsrFile:
             pl.when(amount != "").then(pl.col("currency")).otherwise(empty).alias("currency"),
         )
         several: list[int] = []
-        for name in ("isrc", "iswc"):
+        for name in ("isrc", "iswc") if b"|" in self._signs else ():
             holds_several = cells[name].str.contains("|", literal=True)
             if holds_several.any():
                 several += cells.filter(holds_several)["row_number"].to_list()
                 cells = cells.with_columns(_first_of(pl.col(name)).alias(name))
-        for name in ("title", "artist", "release_title"):
-            if cells[name].str.contains("\\", literal=True).any():
-                cells = cells.with_columns(_unescaped(pl.col(name)).alias(name))
+        if b"\\" in self._signs:
+            escaped = ("title", "artist", "release_title")
+            cells = cells.with_columns(_unescaped(pl.col(name)).alias(name) for name in escaped)
         return cells, several
 
     # Records into tables
 
     def _tables(
-        self, record_type: str, lines: pl.DataFrame, wanted: Mapping[str, tuple[str, ...]]
+        self, record_type: str, records: pl.DataFrame, wanted: Mapping[str, tuple[str, ...]]
     ) -> Iterator[tuple[pl.DataFrame, list[Rejection], RecordLayout | None]]:
-        """Records of one type by layout: ``number`` and the wanted cells, and what is refused."""
-        borders = lines["text"].str.count_matches("\t", literal=True)
-        for cells in sorted(borders.unique().to_list()):
-            is_so = borders == cells
-            part = lines if is_so.all() else lines.filter(is_so)
+        """Records of one type by layout: the wanted cells (``_table_of``), and what is refused."""
+        is_of_type = records["record"] == record_type
+        for cells in sorted(records["borders"].filter(is_of_type).unique().to_list()):
+            is_so = is_of_type & (records["borders"] == cells)
             layout = layout_for(record_type, cells)
             if layout is None:
                 told = f"no version of {record_type} with {cells} cells is known"
-                yield _nothing(), self._refuse_all(part, "dsr:record_version", told), None
+                refused = self._refuse_all(records.filter(is_so), "dsr:record_version", told)
+                yield _nothing(), refused, None
             elif cells < layout.cells_min:
                 told = (
                     f"{record_type} has {cells} cells after its type, and needs {layout.cells_min}"
                 )
-                yield _nothing(), self._refuse_all(part, "record:cells", told), None
+                refused = self._refuse_all(records.filter(is_so), "record:cells", told)
+                yield _nothing(), refused, None
             elif cells <= len(layout.cells):
-                yield _table_of(part, layout, wanted), [], layout
+                yield _table_of(records, is_so, layout, wanted), [], layout
             else:
+                part = records.filter(is_so)
                 beyond = part["text"].str.splitn("\t", len(layout.cells) + 2).struct[-1]
                 is_full = beyond.str.contains(r"\S").fill_null(value=False)
                 told = f"{record_type} has {cells} cells after its type, not {len(layout.cells)}"
                 refused = self._refuse_all(part.filter(is_full), "record:cells", told)
-                yield _table_of(part.filter(~is_full), layout, wanted), refused, layout
+                yield _table_of(part, ~is_full, layout, wanted), refused, layout
 
     def _side_records(
         self,
-        by_type: Mapping[str, pl.DataFrame],
+        records: pl.DataFrame,
+        types: Iterable[str],
         base: str,
         wanted: Mapping[str, tuple[str, ...]],
         rejections: list[Rejection],
     ) -> pl.DataFrame:
         """The resources or releases of the blocks at hand; broken ones are refused."""
         parts = []
-        for record_type, lines in by_type.items():
+        for record_type in types:
             if not record_type.startswith(base) or not known_record(record_type):
                 continue
-            for table, refused, _ in self._tables(record_type, lines, wanted):
+            for table, refused, _ in self._tables(record_type, records, wanted):
                 rejections += refused
                 if "reference" not in table.columns:
                     continue
                 missing = [name for name in wanted if name not in table.columns]
                 parts.append(
                     table.with_columns(pl.lit("").alias(name) for name in missing).select(
-                        "number", *wanted
+                        "number", "block_number", *wanted
                     )
                 )
         if not parts:
-            return pl.DataFrame(schema={"number": pl.Int64} | dict.fromkeys(wanted, pl.String))
+            return pl.DataFrame(schema=_NUMBERS | dict.fromkeys(wanted, pl.String))
         return pl.concat(parts).sort("number")
 
     def _refuse_all(self, lines: pl.DataFrame, rule: str, reason: str) -> list[Rejection]:
@@ -614,23 +650,20 @@ class DsrFile:
 
     def _add_up(self, lines: pl.DataFrame, table: pl.DataFrame) -> None:
         """Remember what lines come to, by summary."""
-        if lines.is_empty():
-            return
-        if len(self._summaries) == 1:
-            sums = [(next(iter(self._summaries)), lines)]
+        counted = lines.select("row_number", "units", "amount")
+        if lines.height == table.height:
+            counted = counted.with_columns(table["summary"])
         else:
-            with_summary = lines.select("row_number", "units", "amount").join(
-                table.select(pl.col("number").alias("row_number"), "summary"), on="row_number"
-            )
-            sums = [
-                (str(key[0]), part)
-                for key, part in with_summary.partition_by("summary", as_dict=True).items()
-            ]
-        for summary_id, part in sums:
+            of_row = table.select(pl.col("number").alias("row_number"), "summary")
+            counted = counted.join(of_row, on="row_number")
+        sums = counted.group_by("summary").agg(
+            pl.col("units", "amount").sum(), (pl.col("amount") != 0).any().alias("is_priced")
+        )
+        for summary_id, units, amount, is_priced in sums.iter_rows():
             summary = self._summaries[summary_id]
-            summary.units_read += int(part["units"].sum())
-            summary.atoms_read += sum_of(part["amount"])
-            summary.has_priced_lines |= bool((part["amount"] != 0).any())
+            summary.units_read += units
+            summary.atoms_read += to_atoms(amount)
+            summary.has_priced_lines |= is_priced
 
     def _sum_differences(self) -> list[str]:
         if int(self._head["NumberOfFiles"]) > 1:
@@ -689,8 +722,10 @@ class DsrFile:
 
 
 _FOOT_CELLS = ("NumberOfLinesInFile", "NumberOfLinesInReport", "NumberOfSummaryRecords")
+_SIGNS = (b"\x00", b"|", b"\\")
+_NUMBERS: dict[str, pl.DataType] = {"number": pl.Int64(), "block_number": pl.UInt32()}
 # RE, AS, MW, SU, RU, LI: what stands in a block, whose id is the second cell.
-_IN_BLOCKS = r"^(?:RE|AS|MW|SU|RU|LI|CU|ML)[0-9]"
+_IN_BLOCKS = re.compile(r"^(?:RE|AS|MW|SU|RU|LI|CU|ML)[0-9]")
 _NAME_PARTS = 8
 _IDS = re.compile(r"^(?P<x>[0-9]+)of(?P<y>[0-9]+)$")
 
@@ -709,6 +744,15 @@ def _as_instant(text: str) -> str:
 def _is_usage(record_type: str) -> bool:
     base = record_type.partition(".")[0]
     return base.startswith(("SU", "SR")) and base not in {*HEADS, *_FEET} and known_record(base)
+
+
+def _is_body(record_type: str) -> bool:
+    in_block = _IN_BLOCKS.match(record_type) is not None and known_record(record_type)
+    return in_block or _is_usage(record_type)
+
+
+def _of_type(records: pl.DataFrame, record_type: str) -> pl.DataFrame:
+    return records.select("number", "text", "record").filter(pl.col("record") == record_type)
 
 
 def _kind(profile: str) -> str:
@@ -777,7 +821,7 @@ def _without_open_block(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
         return records, records
     types = records["record"].unique().to_list()
     ended = any(name.partition(".")[0] in _FEET for name in types)
-    of_blocks = [name for name in types if re.match(_IN_BLOCKS, name)]
+    of_blocks = [name for name in types if _IN_BLOCKS.match(name)]
     if ended or records["record"][-1] not in of_blocks:
         return records, records.clear()
     in_block = records["record"].is_in(of_blocks)
@@ -788,26 +832,26 @@ def _without_open_block(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
 
 
 def _table_of(
-    lines: pl.DataFrame, layout: RecordLayout, wanted: Mapping[str, tuple[str, ...]]
+    records: pl.DataFrame,
+    is_meant: pl.Series,
+    layout: RecordLayout,
+    wanted: Mapping[str, tuple[str, ...]],
 ) -> pl.DataFrame:
-    """``number`` and the wanted cells that the layout has, as text, stripped."""
-    positions = {
-        name: found for name, cells in wanted.items() if (found := layout.positions(*cells))
-    }
-    if lines.is_empty():
-        return pl.DataFrame(schema={"number": pl.Int64} | dict.fromkeys(positions, pl.String))
-    body = "".join(lines["text"].str.join("\n").to_list()).encode()
-    borders = int(str(lines["text"].str.count_matches("\t", literal=True)[0]))
-    there = sorted({at for found in positions.values() for at in found if at <= borders})
-    cells = split_lines(body, "\t", [0, *there], quoted=False)
-    if cells.height != lines.height:
-        raise AssertionError(f"{lines.height} records fell into {cells.height} rows")
-    return cells.select(
-        lines["number"],
-        *(
-            _first_filled([f"cell_{at}" for at in found if at in there]).alias(name)
-            for name, found in positions.items()
-        ),
+    """``number``, ``block_number`` and the wanted cells that the layout has, as text."""
+    cells = {1: "block"} | {at: f"cell_{at}" for at in range(2, len(layout.cells) + 1)}
+    there = {at: name for at, name in cells.items() if name in records.columns}
+    return (
+        records.lazy()
+        .filter(is_meant)
+        .select(
+            *_NUMBERS,
+            *(
+                _first_filled([there[at] for at in found if at in there]).alias(name)
+                for name, cells in wanted.items()
+                if (found := layout.positions(*cells))
+            ),
+        )
+        .collect()
     )
 
 
@@ -815,7 +859,7 @@ def _first_filled(names: Sequence[str]) -> pl.Expr:
     """The first of these cells that is not empty."""
     cell = pl.lit("")
     for name in reversed(names):
-        cell = _or(pl.col(name), cell)
+        cell = _or(pl.col(name).fill_null(""), cell)
     return cell
 
 
@@ -825,33 +869,26 @@ def _with_resource(table: pl.DataFrame, resources: pl.DataFrame) -> pl.DataFrame
         if name not in table.columns:
             table = table.with_columns(pl.lit("").alias(name))
     said = ("isrc", "iswc", "title", "artist", "dsp_recording_id")
+    found = [f"as_{name}" for name in said]
     told = resources.rename({name: f"as_{name}" for name in said})
     named = _or(
         pl.col("transacted_resource"), _or(pl.col("dsp_recording_id"), pl.col("dsp_release_id"))
     )
-    table = table.with_columns(wanted=named)
-    by_reference = told.unique(["block", "reference"], keep="first", maintain_order=True)
-    by_id = told.unique(["block", "as_dsp_recording_id"], keep="first", maintain_order=True)
-    only = told.filter(pl.len().over("block") == 1)
-    found = [f"as_{name}" for name in said]
+    names_none = (pl.col("transacted_resource") == "") & (pl.col("transacted_release") == "")
+    table = table.with_columns(named.alias("wanted"), names_none.alias("names_none"))
+    only = told.unique("block_number", keep="none")
     joined = table.join(
-        by_reference.select("block", pl.col("reference").alias("wanted"), *found),
-        on=["block", "wanted"], how="left", maintain_order="left",
+        only.select("block_number", "reference", *found),
+        on="block_number", how="left", maintain_order="left",
     )  # fmt: skip
-    if joined["as_title"].null_count():
-        joined = joined.join(
-            by_id.select("block", pl.col("as_dsp_recording_id").alias("wanted"),
-                         *(pl.col(n).alias(f"{n}_by_id") for n in found)),
-            on=["block", "wanted"], how="left", maintain_order="left",
-        ).join(
-            only.select("block", *(pl.col(n).alias(f"{n}_only") for n in found)),
-            on="block", how="left", maintain_order="left",
-        )  # fmt: skip
-        # A record that names a resource means that one; only one that names none means the only.
-        names_none = (pl.col("transacted_resource") == "") & (pl.col("transacted_release") == "")
-        joined = joined.with_columns(
-            pl.coalesce(n, f"{n}_by_id", pl.when(names_none).then(f"{n}_only")) for n in found
-        )
+    # Most blocks have one resource, and their records name it, or none and so mean it.
+    is_only = (
+        (pl.col("wanted") == pl.col("reference"))
+        | (pl.col("wanted") == pl.col("as_dsp_recording_id"))
+        | (pl.col("names_none") & pl.col("reference").is_not_null())
+    )
+    if not joined.select(is_only.fill_null(value=False).all()).item():
+        joined = _with_resource_by_name(table, told, only, found)
     return joined.with_columns(
         pl.col("as_title").is_not_null().alias("has_resource"),
         pl.col("as_dsp_recording_id").fill_null("").alias("dsp_recording_id"),
@@ -859,22 +896,49 @@ def _with_resource(table: pl.DataFrame, resources: pl.DataFrame) -> pl.DataFrame
     ).drop(pl.selectors.starts_with("as_"))
 
 
+def _with_resource_by_name(
+    table: pl.DataFrame, told: pl.DataFrame, only: pl.DataFrame, found: list[str]
+) -> pl.DataFrame:
+    """The resource by its reference, else by its id, else the block's only one."""
+    by_reference = told.unique(["block_number", "reference"], keep="first", maintain_order=True)
+    by_id = told.unique(["block_number", "as_dsp_recording_id"], keep="first", maintain_order=True)
+    joined = table.join(
+        by_reference.select("block_number", pl.col("reference").alias("wanted"), *found),
+        on=["block_number", "wanted"], how="left", maintain_order="left",
+    ).join(
+        by_id.select("block_number", pl.col("as_dsp_recording_id").alias("wanted"),
+                     *(pl.col(n).alias(f"{n}_by_id") for n in found)),
+        on=["block_number", "wanted"], how="left", maintain_order="left",
+    ).join(
+        only.select("block_number", *(pl.col(n).alias(f"{n}_only") for n in found)),
+        on="block_number", how="left", maintain_order="left",
+    )  # fmt: skip
+    # A record that names a resource means that one; only one that names none means the only.
+    return joined.with_columns(
+        pl.coalesce(n, f"{n}_by_id", pl.when("names_none").then(f"{n}_only")) for n in found
+    )
+
+
 def _with_release(table: pl.DataFrame, releases: pl.DataFrame) -> pl.DataFrame:
     """Beside each record of use the release that it names, else its block's first."""
     said = ("upc", "release_title", "label", "release_artist")
-    by_reference = releases.unique(["block", "reference"], keep="first", maintain_order=True)
-    first = releases.unique("block", keep="first", maintain_order=True)
+    if releases.is_empty():
+        return table.with_columns(
+            pl.lit(value=False).alias("has_release"), *(pl.lit("").alias(name) for name in said)
+        )
+    by_reference = releases.unique(["block_number", "reference"], keep="first", maintain_order=True)
+    first = releases.unique("block_number", keep="first", maintain_order=True)
     joined = table.join(
         by_reference.select(
-            "block",
+            "block_number",
             pl.col("reference").alias("transacted_release"),
             *said,
             has_release=pl.lit(True),
         ),
-        on=["block", "transacted_release"], how="left", maintain_order="left",
+        on=["block_number", "transacted_release"], how="left", maintain_order="left",
     ).join(
-        first.select("block", *(pl.col(name).alias(f"first_{name}") for name in said)),
-        on="block", how="left", maintain_order="left",
+        first.select("block_number", *(pl.col(name).alias(f"first_{name}") for name in said)),
+        on="block_number", how="left", maintain_order="left",
     )  # fmt: skip
     # A record that names a release means that one; only one that names none, the block's first.
     names_none = pl.col("transacted_release") == ""

@@ -34,7 +34,7 @@ class RecordLayout:
 def record_layouts() -> dict[str, RecordLayout]:
     """Record type, version included → layout."""
     text = files(__package__).joinpath("records.yaml").read_text(encoding="utf-8")
-    return {name: _layout(name, cells) for name, cells in yaml.safe_load(text).items()}
+    return {name: _layout(name, cells) for name, cells in yaml.load(text, yaml.CSafeLoader).items()}
 
 
 def _layout(name: str, cells: list[str]) -> RecordLayout:
@@ -51,6 +51,12 @@ def layout_for(record_type: str, number_of_cells: int) -> RecordLayout | None:
     siblings = [layout for name, layout in known.items() if name.partition(".")[0] == base]
     fitting = [s for s in siblings if s.cells_min <= number_of_cells <= len(s.cells)]
     return max(fitting, key=lambda layout: layout.record_type, default=None)
+
+
+@cache
+def longest_record() -> int:
+    """Cells after the type of the record that has most."""
+    return max(len(layout.cells) for layout in record_layouts().values())
 
 
 def known_record(record_type: str) -> bool:

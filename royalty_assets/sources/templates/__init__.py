@@ -201,7 +201,7 @@ def read_templates(folder: Path) -> list[Template]:
 
 def _read(path: Path) -> list[Template]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
         return [Template.model_validate(each) for each in _generations(content)]
     except yaml.YAMLError as error:
         raise TemplateError(f"{path} is not valid YAML: {error}") from None

@@ -270,3 +270,35 @@ def test_comments_blanks_and_spaces_before_the_head_do_not_hide_it(before):
     report = open_report("sha", io.BytesIO(body), [])
     assert isinstance(report, DsrFile)
     assert sum(block.lines.height for block in report.blocks()) == 0
+
+
+def test_records_of_a_block_need_not_stand_together():
+    """The resources first, then all of the usage: each line still finds its own."""
+    body = fixture("basic_audio_1_2")
+    lines = body.splitlines(keepends=True)
+    torn = sorted(lines[1:-1], key=lambda line: line[:2] == b"SU")
+    _, whole, _ = read(body)
+    report, frame, rejections = read(b"".join([lines[0], *torn, lines[-1]]))
+    assert not rejections
+    same = pl.exclude("row_number", "source_sha256")
+    assert (
+        frame.select(same).sort("transaction_id").equals(whole.select(same).sort("transaction_id"))
+    )
+    assert not any(report.findings.values())
+
+
+def test_of_several_resources_in_a_block_a_record_means_the_one_that_it_names():
+    body = fixture("basic_audio_1_2").replace(b"AS02.02\t2\tA1", b"AS02.02\t1\tA2")
+    body = body.replace(b"SU02\t2\tS1\tT2\t\tA1", b"SU02\t1\tS1\tT2\t\tA2")
+    _, frame, rejections = read(body)
+    assert not rejections
+    told = dict(frame.filter(pl.col("isrc") != "").select("transaction_id", "isrc").rows())
+    assert told == {"T1": "USUM70600055", "T2": "USUM70600056"}
+
+
+def test_a_cell_with_a_nul_is_refused_wherever_it_stands():
+    for place, value in ((b"\tSay\t", b"\tS\x00ay\t"), (b"\tNorah\t", b"\tNo\x00rah\t")):
+        _, frame, rejections = read(fixture("basic_audio_1_2").replace(place, value))
+        assert frame.height + len(rejections) == 3
+        assert rejections
+        assert "\x00" not in "".join(frame["title"].to_list() + frame["artist"].to_list())
