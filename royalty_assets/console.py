@@ -99,13 +99,19 @@ def _taken_back(feed: FeedFunnel) -> int:
     return feed.taken_back
 
 
+def _by_release(feed: FeedFunnel) -> int:
+    return feed.lines_by_method["upc_title"] + feed.lines_by_method["title_artist_album"]
+
+
 _FUNNEL_ROWS: tuple[tuple[str, Callable[[FeedFunnel], int]], ...] = (
     ("rows received", lambda feed: feed.received),
     ("  rejected", lambda feed: feed.rejected),
     ("  duplicates", lambda feed: feed.duplicates),
     ("  accepted", lambda feed: feed.accepted),
     ("  taking back earlier", _taken_back),
+    ("    by a person's decision", lambda feed: feed.lines_by_method["rule"]),
     ("    by ISRC", lambda feed: feed.lines_by_method["isrc"]),
+    ("    by release and title", _by_release),
     ("    by equal names", lambda feed: feed.lines_by_method["title_artist_equal"]),
     ("    by similar names", lambda feed: feed.lines_by_method["title_artist_similar"]),
     ("    exceptions", lambda feed: feed.lines_by_method["exception"]),

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from royalty_assets.domain.identifiers import normalise_isrc
+from royalty_assets.domain.identifiers import normalise_gtin, normalise_isrc
 from royalty_assets.domain.money import AmountError, parse_amount
 from royalty_assets.domain.territories import WORLDWIDE, TerritorySet
 from royalty_assets.domain.usage import Identifier, Text
@@ -40,6 +40,13 @@ def _valid_isrc(text: str) -> str:
     if isrc is None:
         raise PydanticCustomError("isrc", "Not a well-formed ISRC")
     return isrc
+
+
+def _valid_upc(text: str) -> str:
+    upc = normalise_gtin(text) if text else ""
+    if upc is None:
+        raise PydanticCustomError("upc", "No UPC, EAN or GTIN")
+    return upc
 
 
 def _percentage(value: Any) -> Decimal:
@@ -80,6 +87,8 @@ class Recording(BaseModel):
     isrc: Annotated[StrictStr, AfterValidator(_valid_isrc)]
     title: Annotated[Text, StringConstraints(min_length=1)]
     artist: Text = ""
+    upc: Annotated[StrictStr, AfterValidator(_valid_upc)] = ""
+    release_title: Text = ""
 
 
 class Share(BaseModel):
@@ -115,7 +124,10 @@ RECORDING_SCHEMA: dict[str, pl.DataType] = {
     "isrc": pl.String(),
     "title": pl.String(),
     "artist": pl.String(),
+    "upc": pl.String(),
+    "release_title": pl.String(),
 }
+"""``upc`` (14 digits) and ``release_title`` are of one release, and empty where none is known."""
 SHARE_SCHEMA: dict[str, pl.DataType] = {
     "recording_id": pl.String(),
     "rights_holder_id": pl.String(),

@@ -376,6 +376,8 @@ USAGE_IDENTITY = [
     "isrc",
     "title",
     "artist",
+    "upc",
+    "release_title",
     "territory",
     "tier",
     "use_type",

@@ -6,6 +6,7 @@ import polars as pl
 
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.catalog import (
+    RECORDING_SCHEMA,
     SHARE_SCHEMA,
     Catalog,
     CatalogProblem,
@@ -214,8 +215,11 @@ def catalog_in_force(context: PipelineContext) -> tuple[str, Batch]:
 
 def load_catalog(context: PipelineContext, batch: Batch) -> Catalog:
     """The catalog in a committed snapshot."""
-    frames = [read_frame(context.lake, stored) for stored in batch.objects]
-    return Catalog(*frames)
+    recordings, shares, rights = (read_frame(context.lake, stored) for stored in batch.objects)
+    # Snapshots from before recordings told their release lack its columns.
+    missing = [name for name in RECORDING_SCHEMA if name not in recordings.columns]
+    recordings = recordings.with_columns(pl.lit("").alias(name) for name in missing)
+    return Catalog(recordings, shares, rights)
 
 
 def matcher_in_force(context: PipelineContext) -> tuple[str, Matcher]:

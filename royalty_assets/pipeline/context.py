@@ -174,6 +174,7 @@ def commit_batch(
     *,
     decisions: Iterable[Mapping[str, Any]] = (),
     exceptions: Callable[[Batch], Iterable[Mapping[str, Any]]] = lambda _: (),
+    subjects: Iterable[str] = (),
 ) -> Batch:
     """Commit a window's batch as its next revision, or keep the one in force if it is the same.
 
@@ -182,11 +183,14 @@ def commit_batch(
         batch: with any revision; the one it gets follows from what is in force.
         decisions: made on its input.
         exceptions: made from the batch as it is committed.
+        subjects: what in it a person's decision would settle, or has settled.
     """
     in_force = context.registry.batches(batch.feed, batch.stage, batch.partition_key)
     before = in_force.get(batch.window_label)
     if before is not None and before.content_sha256 == batch.content_sha256:
         return before
     next_one = replace(batch, revision=0 if before is None else before.revision + 1)
-    context.registry.commit_batch(next_one, decisions=decisions, exceptions=exceptions(next_one))
+    context.registry.commit_batch(
+        next_one, decisions=decisions, exceptions=exceptions(next_one), subjects=subjects
+    )
     return next_one

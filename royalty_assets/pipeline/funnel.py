@@ -10,6 +10,7 @@ import polars as pl
 
 from royalty_assets.domain import invariants
 from royalty_assets.domain.batches import Commit, Stage
+from royalty_assets.domain.matching import METHODS
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import BALANCE_SCHEMA
 from royalty_assets.domain.windows import Partition
@@ -20,7 +21,6 @@ from royalty_assets.pipeline.context import (
     PipelineContext,
 )
 from royalty_assets.pipeline.ingest import INBOX_PARTITION
-from royalty_assets.pipeline.match import METHODS
 from royalty_assets.pipeline.month import committed_months, expected_partition_keys, month_frames
 
 MONEY_COLUMNS = [name for name in BALANCE_SCHEMA if name != "currency"]
@@ -160,7 +160,7 @@ def _feed_funnel(context: PipelineContext, feed: str) -> FeedFunnel:
         for method in METHODS:
             if method != "exception":
                 funnel.units_matched += commit.counts[f"units_{method}"]
-            funnel.lines_by_method[method] += commit.counts[f"lines_{method}"]
+            funnel.lines_by_method[method] += commit.counts.get(f"lines_{method}", 0)
     return funnel
 
 

@@ -6,15 +6,17 @@ input in one. Judgements on names and open questions also go to the registry, fo
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from royalty_assets.domain import invariants
+from royalty_assets.domain.adjudication import Rule, rules_in_force, rules_sha256
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.feeds import Feed
-from royalty_assets.domain.matching import DECISION_SCHEMA, MATCHER_VERSION, Matcher
+from royalty_assets.domain.matching import MATCHER_VERSION, METHODS, Matcher
 from royalty_assets.domain.usage import USAGE_IDENTITY, USAGE_LINE_SCHEMA
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.catalog import catalog_in_force, matcher_in_force
@@ -27,6 +29,7 @@ from royalty_assets.pipeline.context import (
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
+from royalty_assets.storage import tables
 from royalty_assets.storage.lake import put_frame, read_frame
 
 _READ = [
@@ -35,7 +38,6 @@ _READ = [
     "units",
     "amount",
 ]
-METHODS = ("isrc", "title_artist_equal", "title_artist_similar", "exception")
 
 
 def matched(context: PipelineContext, feed: Feed, partition: Partition) -> Commit | None:
@@ -46,13 +48,33 @@ def matched(context: PipelineContext, feed: Feed, partition: Partition) -> Commi
     """
     version, _ = catalog_in_force(context)
     _, usage = green_input(context, feed.name, Stage.VALIDATED, partition.key)
-    input_sha256 = matched_input_sha256(version, usage)
+    current = context.registry.commit(feed.name, Stage.MATCHED, partition.key)
+    if current is None:
+        return None
+    rules = rules_touching(context, rules_of(context), current.batch_ids)
+    input_sha256 = matched_input_sha256(version, usage, rules)
     return standing(context, feed.name, Stage.MATCHED, partition.key, input_sha256)
 
 
-def matched_input_sha256(version: str, validated: list[Batch]) -> str:
-    """A digest of what a partition is matched from: its lines, and the catalog."""
-    return combined_sha256([version, MATCHER_VERSION, *(batch.sha256 for batch in validated)])
+def matched_input_sha256(version: str, validated: list[Batch], rules: Sequence[Rule]) -> str:
+    """A digest of what a partition is matched from: its lines, the catalog, the rules for it."""
+    lines = (batch.sha256 for batch in validated)
+    return combined_sha256([version, MATCHER_VERSION, rules_sha256(rules), *lines])
+
+
+def rules_of(context: PipelineContext) -> list[Rule]:
+    """What people have decided, in force."""
+    return rules_in_force(context.registry.adjudications())
+
+
+def rules_touching(
+    context: PipelineContext, rules: Sequence[Rule], batch_ids: Sequence[str]
+) -> list[Rule]:
+    """Those of some rules that usage in these matched batches is a subject of."""
+    if not rules:
+        return []
+    subjects = context.registry.subjects_of(batch_ids, (rule.subject for rule in rules))
+    return [rule for rule in rules if rule.subject in subjects]
 
 
 def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome:
@@ -64,6 +86,7 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
     if (commit := matched(context, feed, partition)) is not None:
         return Outcome(partition.key, commit, changed=False)
     version, matcher = matcher_in_force(context)
+    rules = rules_of(context)
     _, validated = green_input(context, feed.name, Stage.VALIDATED, partition.key)
     names = ["isrc", "title", "artist"]
     for source in validated:
@@ -71,17 +94,20 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
     matcher.prepare()
     in_force = context.registry.batches(feed.name, Stage.MATCHED, partition.key)
     batches = [
-        _match_batch(context, feed, partition, in_force, source, version, matcher)
+        _match_batch(_Work(context, feed, partition, version, matcher, rules), in_force, source)
         for source in validated
     ]
+    batch_ids = tuple(batch.batch_id for batch in batches)
     counts = _sum_counts(batches)
     commit = Commit(
         feed=feed.name,
         stage=Stage.MATCHED,
         partition_key=partition.key,
         revision=next_revision(context, feed.name, Stage.MATCHED, partition.key).revision,
-        input_sha256=matched_input_sha256(version, validated),
-        batch_ids=tuple(batch.batch_id for batch in batches),
+        input_sha256=matched_input_sha256(
+            version, validated, rules_touching(context, rules, batch_ids)
+        ),
+        batch_ids=batch_ids,
         counts=counts,
         checks=_checks(context, validated, batches),
     )
@@ -89,23 +115,35 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
     return Outcome(partition.key, commit)
 
 
-def _match_batch(
-    context: PipelineContext,
-    feed: Feed,
-    partition: Partition,
-    in_force: dict[str, Batch],
-    source: Batch,
-    version: str,
-    matcher: Matcher,
-) -> Batch:
-    input_sha256 = combined_sha256([source.sha256, version, MATCHER_VERSION])
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One partition under way."""
+
+    context: PipelineContext
+    feed: Feed
+    partition: Partition
+    version: str
+    matcher: Matcher
+    rules: Sequence[Rule]
+
+
+def _match_batch(work: _Work, in_force: dict[str, Batch], source: Batch) -> Batch:
+    context, feed, partition = work.context, work.feed, work.partition
     existing = in_force.get(source.window_label)
-    if existing is not None and existing.input_sha256 == input_sha256:
-        return existing
+    if existing is not None:
+        rules = rules_touching(context, work.rules, [existing.batch_id])
+        if existing.input_sha256 == matched_input_sha256(work.version, [source], rules):
+            return existing
     lines = read_frame(context.lake, source.objects[0], _READ)
-    usage = matched_usage(lines, matcher).with_columns(
-        pl.lit(feed.name).alias("feed"), pl.lit(source.sha256).alias("batch_sha256")
+    usage = matched_usage(lines, work.matcher, work.rules).with_columns(
+        pl.lit(feed.name).alias("feed"),
+        pl.lit(source.sha256).alias("batch_sha256"),
+        pl.lit(work.version).alias("catalog_version"),
+        pl.lit(MATCHER_VERSION).alias("matcher_version"),
     )
+    subjects = usage["subject"].drop_nulls().unique().sort().to_list()
+    asked = set(subjects)
+    rules = [rule for rule in work.rules if rule.subject in asked]
     folder = f"{feed.name}/{Stage.MATCHED}/{hive_folder(partition)}"
     stored = put_frame(context.lake, folder, source.window_label, usage)
     counts = {name: 0 for method in METHODS for name in (f"lines_{method}", f"units_{method}")}
@@ -121,24 +159,28 @@ def _match_batch(
         window_start=source.window_start,
         window_label=source.window_label,
         revision=0,
-        input_sha256=input_sha256,
+        input_sha256=matched_input_sha256(work.version, [source], rules),
         objects=(stored,),
         counts=counts,
     )
     return commit_batch(
         context,
         batch,
-        decisions=_decisions(usage, version, source),
+        decisions=_decisions(usage, source),
         exceptions=lambda committed: _exceptions(usage, committed),
+        subjects=subjects,
     )
 
 
-def matched_usage(lines: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
+def matched_usage(
+    lines: pl.DataFrame, matcher: Matcher, rules: Sequence[Rule] = ()
+) -> pl.DataFrame:
     """Validated lines summed by usage identity, each with its decision.
 
     Args:
         lines: the columns ``_READ`` of ``usage.USAGE_LINE_SCHEMA``, at least.
         matcher: of the catalog to decide by.
+        rules: what people decided.
 
     Returns:
         ``USAGE_IDENTITY``, ``lines`` and ``units`` (Int64), ``amount`` (null where the usage
@@ -155,21 +197,20 @@ def matched_usage(lines: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
         .with_columns(pl.when(pl.col("currency").is_not_null()).then("amount").alias("amount"))
         .sort(USAGE_IDENTITY, nulls_last=False)
     )
-    return matcher.decide(identities)
+    return matcher.decide(identities, rules)
 
 
-def _decisions(usage: pl.DataFrame, version: str, source: Batch) -> Iterator[dict[str, Any]]:
+def _decisions(usage: pl.DataFrame, source: Batch) -> Iterator[dict[str, Any]]:
     # Whether a right covers a use is no judgement on the name; that is told as an exception.
     by_name = pl.col("method") != "isrc"
     by_right = pl.col("reason") == "no_right_at_territory_and_date"
     judged = usage.filter(by_name & ~by_right.fill_null(False)).unique(
         ["isrc", "title", "artist"], keep="first", maintain_order=True
     )
-    for row in judged.select("isrc", "title", "artist", *DECISION_SCHEMA).iter_rows(named=True):
+    told = [column.name for column in tables.decisions.columns if column.name in judged.columns]
+    for row in judged.select(told).iter_rows(named=True):
         yield row | {
             "usage_key": usage_key(row["isrc"], row["title"], row["artist"]),
-            "catalog_version": version,
-            "matcher_version": MATCHER_VERSION,
             "batch_id": source.batch_id,
             "batch_sha256": source.sha256,
         }

@@ -35,7 +35,7 @@ from royalty_assets.pipeline.context import (
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
-from royalty_assets.pipeline.match import matched_input_sha256
+from royalty_assets.pipeline.match import matched_input_sha256, rules_of, rules_touching
 from royalty_assets.pipeline.pool import stated_pool_sha256
 from royalty_assets.pipeline.remittances import remittance_findings, remittances_sha256
 from royalty_assets.storage.lake import put_frame, read_frame
@@ -222,6 +222,7 @@ def _matched_of(
         c.partition_key: c for c in context.registry.commits(Stage.VALIDATED, feed.name, keys)
     }
     version = catalog_in_force(context)[0] if matched else ""
+    rules = rules_of(context)
     for key in keys:
         commit, lines = matched.get(key), validated.get(key)
         if lines is not None and not lines.is_green:
@@ -231,9 +232,11 @@ def _matched_of(
         elif not commit.is_green:
             yield key, None, f"matched is red, {first_finding(commit)},"
         elif commit.input_sha256 != matched_input_sha256(
-            version, context.registry.batches_by_id(lines.batch_ids)
+            version,
+            context.registry.batches_by_id(lines.batch_ids),
+            rules_touching(context, rules, commit.batch_ids),
         ):
-            yield key, None, "matched is of other lines, or of another catalog, than are in force,"
+            yield key, None, "matched is of other lines, catalog or decisions than are in force,"
         else:
             yield key, commit, ""
 

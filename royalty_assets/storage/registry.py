@@ -6,7 +6,7 @@ replace. Writing the same batch or commit again changes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import islice
@@ -18,6 +18,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 
+from royalty_assets.domain.adjudication import Action, Decision
 from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage
 from royalty_assets.storage import tables
 
@@ -164,6 +165,7 @@ class Registry:
         *,
         decisions: Iterable[Mapping[str, Any]] = (),
         exceptions: Iterable[Mapping[str, Any]] = (),
+        subjects: Iterable[str] = (),
     ) -> None:
         """Record a batch whose objects are in the lake, with what was decided on it.
 
@@ -198,6 +200,8 @@ class Registry:
                 )
             self._add(connection, tables.decisions, decisions)
             self._add(connection, tables.exceptions, exceptions)
+            touched = ({"batch_id": batch.batch_id, "subject": each} for each in subjects)
+            self._add(connection, tables.batch_subjects, touched)
 
     def commit(self, feed: str, stage: Stage, partition_key: str) -> Commit | None:
         """The commit in force, or None for a partition that never was."""
@@ -404,6 +408,68 @@ class Registry:
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
+    # Adjudication
+
+    def adjudications(self, subject: str | None = None) -> list[Decision]:
+        """What people have decided, in order; about one subject, or all."""
+        table = tables.adjudications
+        query = sa.select(table).order_by(table.c.number)
+        if subject is not None:
+            query = query.where(table.c.subject == subject)
+        with self._engine.connect() as connection:
+            return [_decision(row) for row in connection.execute(query)]
+
+    def add_adjudication(self, decision: Decision, after: int | None) -> Decision:
+        """Record a decision.
+
+        Args:
+            decision: with any number.
+            after: the number of the last decision about its subject that was seen.
+
+        Raises:
+            RegistryConflictError: if somebody decided about the subject meanwhile.
+        """
+        table = tables.adjudications
+        row = asdict(decision) | {"action": str(decision.action), "told": dict(decision.told)}
+        del row["number"]
+        newest = sa.select(sa.func.max(table.c.number)).where(table.c.subject == decision.subject)
+        with self._engine.begin() as connection:
+            insert = sa.insert(table).values(row).returning(table.c.number)
+            number = connection.execute(insert).scalar_one()
+            before = connection.scalar(newest.where(table.c.number < number))
+            if before != after:
+                raise RegistryConflictError(
+                    "somebody else decided about this meanwhile; look at it again"
+                )
+        return replace(decision, number=number)
+
+    def subjects_of(self, batch_ids: Sequence[str], among: Iterable[str]) -> set[str]:
+        """Those of some subjects that these batches have usage of."""
+        table = tables.batch_subjects
+        found: set[str] = set()
+        wanted = sorted(among)
+        with self._engine.connect() as connection:
+            for ids in _chunks(batch_ids, 200):
+                for some in _chunks(wanted, 200):
+                    query = sa.select(table.c.subject).where(
+                        table.c.batch_id.in_(ids), table.c.subject.in_(some)
+                    )
+                    found |= set(connection.scalars(query.distinct()))
+        return found
+
+    def partitions_with_subject(self, subject: str) -> list[tuple[str, str]]:
+        """(feed, partition key) of matched partitions in force with usage of a subject."""
+        table = tables.batch_subjects
+        with self._engine.connect() as connection:
+            ids = set(
+                connection.scalars(sa.select(table.c.batch_id).where(table.c.subject == subject))
+            )
+        return [
+            (commit.feed, commit.partition_key)
+            for commit in self.commits(Stage.MATCHED)
+            if ids.intersection(commit.batch_ids)
+        ]
+
     def _matched_in_force(self) -> list[str]:
         return [b for commit in self.commits(Stage.MATCHED) for b in commit.batch_ids]
 
@@ -458,6 +524,22 @@ def _in_force(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
 def _in_utc(instant: datetime) -> datetime:
     """SQLite gives instants without their zone."""
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def _decision(row: Any) -> Decision:
+    return Decision(
+        number=row.number,
+        subject=row.subject,
+        action=Action(row.action),
+        who=row.who,
+        decided_at=_in_utc(row.decided_at),
+        recording_id=row.recording_id,
+        why=row.why,
+        until=row.until,
+        refers_to=row.refers_to,
+        needs_second=row.needs_second,
+        told=tuple(row.told.items()),
+    )
 
 
 def _batch(row: Any) -> Batch:

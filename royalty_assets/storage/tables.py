@@ -143,3 +143,32 @@ reports = sa.Table(
     comment="What each report file gave to a partition: lines, money by currency, control total, "
     "pools. Amounts are decimal texts.",
 )
+
+adjudications = sa.Table(
+    "adjudications",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("subject", sa.String(160), nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("who", sa.String(64), nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("decided_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("recording_id", sa.String(64)),
+    sa.Column("until", sa.Date),
+    sa.Column("refers_to", sa.Integer),
+    sa.Column("needs_second", sa.Boolean, nullable=False),
+    sa.Column("told", sa.JSON, nullable=False),
+    sa.Index("ix_adjudications_subject", "subject"),
+    comment="What people decided about open usage, in order; only ever added to.",
+)
+
+batch_subjects = sa.Table(
+    "batch_subjects",
+    metadata,
+    sa.Column("batch_id", sa.String(160), nullable=False),
+    sa.Column("subject", sa.String(160), nullable=False),
+    sa.PrimaryKeyConstraint("batch_id", "subject"),
+    sa.Index("ix_batch_subjects_subject", "subject"),
+    comment="What in a matched batch was decided by name or rule, or left open: which batches a "
+    "decision touches.",
+)

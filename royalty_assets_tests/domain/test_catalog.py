@@ -24,7 +24,7 @@ def test_a_catalog_is_its_three_tables():
         rows({"recording_id": "R1", "territories": "DE|AT", "valid_from": "2020-01-01"}),
     )
     assert problems == []
-    assert catalog.recordings.rows() == [("R1", "USUM70600055", "T", "A")]
+    assert catalog.recordings.rows() == [("R1", "USUM70600055", "T", "A", "", "")]
     assert catalog.shares["share_parts"].to_list() == [33_333_333, 66_666_667]
     assert catalog.shares["share_parts"].sum() == SHARE_WHOLE
     assert catalog.rights["territories"].to_list() == ["DE|AT"]

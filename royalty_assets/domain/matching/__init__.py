@@ -5,6 +5,11 @@ comparison has *scores*; a *decision* accepts one recording or states why none. 
 on the identity and the catalog alone, never on row order, batch cut or what was decided before.
 """
 
-from royalty_assets.domain.matching.cascade import DECISION_SCHEMA, MATCHER_VERSION, Matcher
+from royalty_assets.domain.matching.cascade import (
+    DECISION_SCHEMA,
+    MATCHER_VERSION,
+    METHODS,
+    Matcher,
+)
 
-__all__ = ["DECISION_SCHEMA", "MATCHER_VERSION", "Matcher"]
+__all__ = ["DECISION_SCHEMA", "MATCHER_VERSION", "METHODS", "Matcher"]

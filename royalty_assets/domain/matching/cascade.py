@@ -1,21 +1,26 @@
-"""The cascade: ISRC → equal title and artist → similar title and artist → exception.
+"""The cascade: rule → ISRC → UPC and title → equal or similar title and artist → exception.
+
+A rule is what a person decided about an ISRC, or about a name that comes without one.
 
 A name is accepted only above a threshold *and* with a margin to the runner-up, and never when
 version words or numbers disagree. Whatever is decided must also hold a right at the territory
 and date of use. Scores are percentages; they order candidates and are no probability.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 from rapidfuzz import fuzz, process
 
+from royalty_assets.domain.adjudication import Rule
 from royalty_assets.domain.catalog import Catalog
 from royalty_assets.domain.matching.candidates import CandidateIndex, normal_names
+from royalty_assets.domain.matching.releases import ReleaseIndex
 from royalty_assets.domain.territories import TerritorySet
 
-MATCHER_VERSION = "2"
+MATCHER_VERSION = "3"
 """Changes whenever a decision may come out differently on the same catalog."""
 
 TITLE_SCORE_MIN = 88.0
@@ -28,6 +33,7 @@ _TITLE_WEIGHT = 0.6
 _EDITION_PENALTY = 1.0
 _VERSION_SCORE_MIN = 90.0
 _QUERIES_PER_CHUNK = 2_000
+_SUBJECT_LENGTH_MAX = 150
 
 DECISION_SCHEMA: dict[str, pl.DataType] = {
     "recording_id": pl.String(),
@@ -36,11 +42,32 @@ DECISION_SCHEMA: dict[str, pl.DataType] = {
     "runner_up_id": pl.String(),
     "runner_up_score": pl.Float64(),
     "margin": pl.Float64(),
+    "levels": pl.String(),
     "reason": pl.String(),
+    "rule_id": pl.String(),
+    "subject": pl.String(),
 }
-"""``recording_id`` is null exactly when ``method`` is ``exception``; ``reason`` is then why."""
+"""``recording_id`` is null exactly when ``method`` is ``exception``; ``reason`` is then why.
+``levels`` says how near each field came (``title:similar artist:equal …``); ``subject`` is what a
+person's decision would settle, null where an ISRC decided; ``rule_id`` names the rule that did."""
 
-_NAME_DECISION_SCHEMA = {"title": pl.String(), "artist": pl.String(), **DECISION_SCHEMA}
+METHODS = (
+    "rule",
+    "isrc",
+    "upc_title",
+    "title_artist_equal",
+    "title_artist_similar",
+    "title_artist_album",
+    "exception",
+)
+REJECTED = "rejected_by_rule"
+"""The reason of usage that a person has said is none of the catalog's."""
+
+_NAME_DECISION_SCHEMA = {
+    "title": pl.String(),
+    "artist": pl.String(),
+    **{name: dtype for name, dtype in DECISION_SCHEMA.items() if name != "rule_id"},
+}
 
 
 class Matcher:
@@ -49,32 +76,43 @@ class Matcher:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._isrcs = catalog.recordings.select("isrc", pl.col("recording_id"))
+        self._ids = frozenset(catalog.recordings["recording_id"])
         self._rights = catalog.rights
         self._index: CandidateIndex | None = None
+        self._releases: ReleaseIndex | None = None
         self._by_name = pl.DataFrame(schema=_NAME_DECISION_SCHEMA)
         self._noted: list[pl.DataFrame] = []
 
-    def decide(self, identities: pl.DataFrame) -> pl.DataFrame:
+    def decide(self, identities: pl.DataFrame, rules: Sequence[Rule] = ()) -> pl.DataFrame:
         """Decide each row of ``usage.USAGE_IDENTITY`` columns; other columns pass through.
+
+        Args:
+            identities: the usage.
+            rules: what people have decided, in force.
 
         Returns:
             The same rows in the same order, with ``DECISION_SCHEMA``.
         """
-        rows = identities.with_row_index("_row")
-        by_isrc = rows.join(self._isrcs, on="isrc", how="left").sort("_row")
+        columns = ["_row", *identities.columns, *DECISION_SCHEMA]
+        rows = identities.with_row_index("_row").with_columns(
+            pl.when(pl.col("isrc") != "").then(pl.lit("isrc:") + pl.col("isrc")).alias("subject")
+        )
+        in_force = self._rule_frame(rules)
+        ruled, rows = _by_rule(rows, in_force)
+        by_isrc = rows.join(self._isrcs, on="isrc", how="left", maintain_order="left")
         found = by_isrc.filter(pl.col("recording_id").is_not_null()).with_columns(
+            *_undecided(("method", "score", "subject")),
             pl.lit("isrc").alias("method"),
             pl.lit(100.0).alias("score"),
-            pl.lit(None, pl.String).alias("runner_up_id"),
-            pl.lit(None, pl.Float64).alias("runner_up_score"),
-            pl.lit(None, pl.Float64).alias("margin"),
-            pl.lit(None, pl.String).alias("reason"),
+            pl.lit(None, pl.String).alias("subject"),
         )
-        named = by_isrc.filter(pl.col("recording_id").is_null()).drop("recording_id")
-        self._remember(named.select("title", "artist"))
-        by_name = named.join(self._by_name, on=["title", "artist"], how="left")
-        columns = ["_row", *identities.columns, *DECISION_SCHEMA]
-        decided = pl.concat([found.select(columns), by_name.select(columns)])
+        rest = by_isrc.filter(pl.col("recording_id").is_null()).drop("recording_id")
+        self._remember(rest.select("title", "artist"))
+        named = self._named(rest)
+        ruled_names, named = _by_rule(named, in_force)
+        named = self._with_releases(named)
+        parts = (ruled, found, ruled_names, named)
+        decided = pl.concat([part.select(columns) for part in parts])
         return self._with_rights(decided).sort("_row").drop("_row")
 
     def note(self, names: pl.DataFrame) -> None:
@@ -88,6 +126,27 @@ class Matcher:
             self._remember(pl.concat(self._noted))
             self._noted.clear()
 
+    def candidates(self, title: str, artist: str, limit: int = 10) -> pl.DataFrame:
+        """The recordings that come nearest to a name, for a person to choose from.
+
+        Returns:
+            ``recording_id``, ``score``, ``title_score``, ``artist_score`` and ``levels``, best
+            first.
+        """
+        queries = normal_names([(title, artist)]).with_row_index("query")
+        scored = _score(self._candidate_index(), queries)
+        return (
+            scored.sort(["score", "recording_id"], descending=[True, False])
+            .head(limit)
+            .with_columns(_levels())
+            .select("recording_id", "score", "title_score", "artist_score", "levels")
+        )
+
+    def _candidate_index(self) -> CandidateIndex:
+        if self._index is None:
+            self._index = CandidateIndex.build(self._catalog.recordings)
+        return self._index
+
     def _remember(self, names: pl.DataFrame) -> None:
         new = (
             names.unique()
@@ -96,12 +155,65 @@ class Matcher:
         )
         if new.is_empty():
             return
-        if self._index is None:
-            self._index = CandidateIndex.build(self._catalog.recordings)
+        index = self._candidate_index()
         decided = [
-            decide_names(self._index, chunk.rows()) for chunk in new.iter_slices(_QUERIES_PER_CHUNK)
+            decide_names(index, chunk.rows()) for chunk in new.iter_slices(_QUERIES_PER_CHUNK)
         ]
         self._by_name = pl.concat([self._by_name, *decided])
+
+    def _rule_frame(self, rules: Sequence[Rule]) -> pl.DataFrame:
+        """``subject``, ``rule_id``, ``recording_id``, and ``reason`` where there is none."""
+        rows = [
+            (
+                rule.subject,
+                rule.rule_id,
+                rule.recording_id if rule.recording_id in self._ids else None,
+                REJECTED
+                if rule.recording_id is None
+                else None
+                if rule.recording_id in self._ids
+                else "rule_names_no_recording",
+            )
+            for rule in rules
+        ]
+        names = ("subject", "rule_id", "recording_id", "reason")
+        return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+
+    def _named(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Usage of no known ISRC with what its name was decided to be."""
+        by_name = rows.rename({"subject": "isrc_subject"}).join(
+            self._by_name, on=["title", "artist"], how="left", maintain_order="left"
+        )
+        release = pl.when(pl.col("upc") != "").then("upc").otherwise("release_title").fill_null("")
+        of_release = pl.when(pl.col("title") == "").then(pl.lit("release:") + release)
+        subject = pl.coalesce("isrc_subject", of_release, "subject")
+        return by_name.with_columns(
+            subject.alias("subject"), pl.lit(None, pl.String).alias("rule_id")
+        )
+
+    def _with_releases(self, named: pl.DataFrame) -> pl.DataFrame:
+        """Usage whose release decides what its name alone did not, or before that."""
+        tells = (pl.col("upc").fill_null("") != "") | (pl.col("release_title").fill_null("") != "")
+        if not named.select(tells.any()).item():
+            return named
+        if self._releases is None:
+            self._releases = ReleaseIndex(self._catalog.recordings)
+        by_upc = self._releases.by_upc(
+            named.filter(pl.col("upc") != "").select("upc", "title", "artist").unique()
+        ).with_columns(
+            pl.lit("upc_title").alias("method"),
+            pl.lit(None, pl.String).alias("reason"),
+            pl.lit(None, pl.String).alias("levels"),
+        )
+        named = _overridden(named, by_upc, ["upc", "title", "artist"])
+        unclear = named.filter(pl.col("reason") == "ambiguous")
+        uses = unclear.select(
+            "title", "artist", "release_title", pl.col("runner_up_id").alias("nearest_id")
+        ).filter(pl.col("release_title").is_not_null())
+        by_title = self._releases.by_release_title(uses.unique()).with_columns(
+            pl.lit("title_artist_album").alias("method"), pl.lit(None, pl.String).alias("reason")
+        )
+        return _overridden(named, by_title, ["title", "artist", "release_title"])
 
     def _with_rights(self, decided: pl.DataFrame) -> pl.DataFrame:
         uses = (
@@ -144,9 +256,100 @@ class Matcher:
                 .then(pl.lit(None, pl.String))
                 .otherwise(pl.col("recording_id"))
                 .alias("recording_id"),
+                pl.when(refused)
+                .then(pl.lit("right:") + pl.col("recording_id"))
+                .otherwise(pl.col("subject"))
+                .alias("subject"),
             )
             .drop("_cleared")
         )
+
+
+def _undecided(but: Sequence[str]) -> list[pl.Expr]:
+    """Every decision column empty, but for these and the recording."""
+    return [
+        pl.lit(None, dtype).alias(name)
+        for name, dtype in DECISION_SCHEMA.items()
+        if name not in {*but, "recording_id"}
+    ]
+
+
+def _by_rule(rows: pl.DataFrame, rules: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows whose subject has a rule, decided by it; and the others as they are."""
+    if rules.is_empty():
+        decided = rows.clear()
+        rest = rows
+    else:
+        decided = rows.join(rules.select("subject"), on="subject", how="semi")
+        rest = rows.filter(
+            pl.col("subject").is_null() | ~pl.col("subject").is_in(rules["subject"].implode())
+        )
+    names = ["rule_id", "recording_id", "reason"]
+    decided = decided.drop(names, strict=False).join(
+        rules, on="subject", how="left", maintain_order="left"
+    )
+    method = pl.when(pl.col("recording_id").is_null()).then(pl.lit("exception"))
+    decided = decided.with_columns(
+        *_undecided(["method", "subject", *names]), method.otherwise(pl.lit("rule")).alias("method")
+    )
+    return decided, rest
+
+
+def _overridden(rows: pl.DataFrame, decided: pl.DataFrame, on: list[str]) -> pl.DataFrame:
+    """The rows with what was decided otherwise about some of them."""
+    if decided.is_empty():
+        return rows
+    told = [name for name in decided.columns if name not in on]
+    joined = rows.join(
+        decided.with_columns(pl.lit(value=True).alias("_is_new")),
+        on=on, how="left", maintain_order="left", suffix="_new",
+    )  # fmt: skip
+    return joined.with_columns(
+        pl.when("_is_new").then(f"{name}_new").otherwise(name).alias(name) for name in told
+    ).select(rows.columns)
+
+
+def _name_subjects(names: pl.DataFrame) -> pl.Series:
+    """Names in their normal form, as far as one decision should settle all their spellings."""
+    parts = pl.concat_str("core", "version", "credits", separator=" | ")
+    texts = names.select(pl.lit("name:") + parts).to_series().to_list()
+    return pl.Series("subject", [_shortened(text) for text in texts], dtype=pl.String)
+
+
+def _shortened(subject: str) -> str:
+    """A text that fits into a key, and is no other's."""
+    if len(subject) <= _SUBJECT_LENGTH_MAX:
+        return subject
+    return f"{subject[:80]}… {hashlib.sha256(subject.encode()).hexdigest()}"
+
+
+def _levels() -> pl.Expr:
+    """How near each field came, in words."""
+
+    def level(name: str, score: pl.Expr, least: float) -> pl.Expr:
+        return (
+            pl.when(score >= 100.0)
+            .then(pl.lit(f"{name}:equal"))
+            .when(score >= least)
+            .then(pl.lit(f"{name}:similar"))
+            .otherwise(pl.lit(f"{name}:far"))
+        )
+
+    def agrees(name: str, column: str) -> pl.Expr:
+        return (
+            pl.when(pl.col(column))
+            .then(pl.lit(f"{name}:agrees"))
+            .otherwise(pl.lit(f"{name}:differs"))
+        )
+
+    words = pl.concat_str(
+        level("title", pl.col("title_score"), TITLE_SCORE_MIN),
+        level("artist", pl.col("artist_score"), ARTIST_SCORE_MIN),
+        agrees("version", "version_agrees"),
+        agrees("numbers", "numbers_agree"),
+        separator=" ",
+    )
+    return pl.when(pl.col("score").is_not_null()).then(words).alias("levels")
 
 
 def decide_names(index: CandidateIndex, names: Sequence[tuple[str, str]]) -> pl.DataFrame:
@@ -167,8 +370,9 @@ def decide_names(index: CandidateIndex, names: Sequence[tuple[str, str]]) -> pl.
         .join(first, on="query", how="left")
         .join(second, on="query", how="left")
         .with_columns((pl.col("score") - pl.col("runner_up_score")).round(2).alias("margin"))
-        .with_columns(_reason().alias("reason"))
+        .with_columns(_reason().alias("reason"), _levels())
         .with_columns(_method().alias("method"))
+        .join(queries.select("query").with_columns(_name_subjects(queries)), on="query")
         .sort("query")
     )
     # The candidate that came nearest is worth telling even where it was not accepted.

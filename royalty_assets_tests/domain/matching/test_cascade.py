@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from royalty_assets.domain.adjudication import Rule
 from royalty_assets.domain.catalog import CatalogRow, build_catalog
 from royalty_assets.domain.matching import DECISION_SCHEMA, Matcher
 from royalty_assets.domain.matching.candidates import CandidateIndex, normal_names
@@ -34,17 +35,29 @@ def catalog(*recordings, rights=()):
     return build_catalog(rows, [], rights_rows)[0]
 
 
-def decide(matcher, isrc="", title="", artist="", territory="DE", day=date(2025, 3, 1)):
+def decide(
+    matcher,
+    isrc="",
+    title="",
+    artist="",
+    territory="DE",
+    day=date(2025, 3, 1),
+    upc="",
+    release_title="",
+    rules=(),
+):
     identity = pl.DataFrame(
         {
             "isrc": [isrc],
             "title": [title],
             "artist": [artist],
+            "upc": [upc],
+            "release_title": [release_title],
             "territory": [territory],
             "used_on": [day],
         }
     )
-    return matcher.decide(identity).select(DECISION_SCHEMA.keys()).to_dicts()[0]
+    return matcher.decide(identity, rules).select(DECISION_SCHEMA.keys()).to_dicts()[0]
 
 
 SONGS = catalog(
@@ -166,6 +179,8 @@ def test_what_was_decided_before_and_in_which_order_changes_nothing(queries, ran
     recordings = [("red moon", "ada"), ("blue river", "bob"), ("night", "cyd"), ("red moon", "bob")]
     usage = pl.DataFrame(queries, schema=["title", "artist"], orient="row").with_columns(
         pl.lit("").alias("isrc"),
+        pl.lit("").alias("upc"),
+        pl.lit(None, pl.String).alias("release_title"),
         pl.lit("DE").alias("territory"),
         pl.lit(date(2025, 3, 1)).alias("used_on"),
     )
@@ -201,3 +216,113 @@ def test_the_simulators_spellings_are_found_and_never_mistaken():
 
 def test_names_keep_their_order():
     assert normal_names([("B", "x"), ("A", "y")])["title"].to_list() == ["B", "A"]
+
+
+def on_releases(*recordings):
+    rows = [
+        CatalogRow("c.csv", i, {"recording_id": f"R{i}", "isrc": f"USUM7060{i:04d}"} | fields)
+        for i, fields in enumerate(recordings)
+    ]
+    return Matcher(build_catalog(rows, [], [])[0])
+
+
+TWICE = [
+    {"title": "Halo", "artist": "Ada", "upc": "036000291452", "release_title": "First Light"},
+    {"title": "Halo", "artist": "Ada", "upc": "724384960650", "release_title": "Best Of"},
+    {"title": "Halo (Live)", "artist": "Ada", "upc": "724384960650", "release_title": "Best Of"},
+]
+
+
+def test_a_name_of_several_recordings_is_a_question():
+    decided = decide(on_releases(*TWICE), title="Halo", artist="Ada")
+    assert (decided["method"], decided["reason"]) == ("exception", "ambiguous")
+
+
+@pytest.mark.parametrize(
+    ("told", "recording", "method"),
+    [
+        ({"upc": "00036000291452"}, "R0", "upc_title"),
+        ({"upc": "00724384960650"}, "R1", "upc_title"),
+        ({"release_title": "First Light (Deluxe)"}, "R0", "title_artist_album"),
+        ({"release_title": "best of"}, "R1", "title_artist_album"),
+        ({"release_title": "Another"}, None, "exception"),
+        ({"upc": "00012345678905"}, None, "exception"),
+    ],
+)
+def test_upc_or_album_tells_recordings_of_one_name_apart(told, recording, method):
+    decided = decide(on_releases(*TWICE), title="Halo", artist="Ada", **told)
+    assert (decided["recording_id"], decided["method"]) == (recording, method)
+
+
+def test_a_upc_finds_a_title_by_whatever_artist_but_no_other_version():
+    matcher = on_releases(*TWICE)
+    assert decide(matcher, title="HALO", artist="A. D. A.", upc="00036000291452")["recording_id"]
+    live = decide(matcher, title="Halo (Karaoke)", artist="Ada", upc="00724384960650")
+    assert live["recording_id"] is None
+
+
+def test_a_rule_on_an_isrc_comes_before_the_catalog():
+    matcher = Matcher(SONGS)
+    rule = Rule(7, "isrc:USUM70600000", "R1")
+    decided = decide(matcher, isrc="USUM70600000", title="Flowers", rules=[rule])
+    assert (decided["recording_id"], decided["method"], decided["rule_id"]) == (
+        "R1",
+        "rule",
+        "rule 7",
+    )
+    assert decide(matcher, isrc="USUM70600000", title="Flowers")["recording_id"] == "R0"
+
+
+def test_a_rule_on_a_name_settles_all_its_spellings_and_no_known_isrc():
+    matcher = Matcher(SONGS)
+    subject = decide(matcher, title="New Rules", artist="Dua Lipa")["subject"]
+    rule = Rule(3, subject, "R6")
+    for title, artist in (("NEW RULES", "dua lipa"), ("New Rules (Remastered)", "Dua Lipa")):
+        decided = decide(matcher, title=title, artist=artist, rules=[rule])
+        assert (decided["recording_id"], decided["method"]) == ("R6", "rule")
+    live = decide(matcher, title="New Rules (Live)", artist="Dua Lipa", rules=[rule])
+    assert live["method"] != "rule"
+    known = decide(matcher, isrc="USUM70600007", title="New Rules", artist="Dua Lipa", rules=[rule])
+    assert (known["recording_id"], known["method"]) == ("R7", "isrc")
+
+
+def test_what_was_rejected_stays_in_suspense_and_says_so():
+    subject = decide(Matcher(SONGS), title="Nobody", artist="None")["subject"]
+    decided = decide(Matcher(SONGS), title="Nobody", artist="None", rules=[Rule(1, subject, None)])
+    assert (decided["method"], decided["reason"]) == ("exception", "rejected_by_rule")
+    assert decided["rule_id"] == "rule 1"
+
+
+def test_a_rule_for_a_recording_that_is_gone_is_a_question():
+    rule = Rule(1, "isrc:GBXXX0000001", "GONE")
+    decided = decide(Matcher(SONGS), isrc="GBXXX0000001", title="x", rules=[rule])
+    assert (decided["method"], decided["reason"]) == ("exception", "rule_names_no_recording")
+
+
+def test_a_rule_does_not_make_a_right():
+    rights = [("R0", "DE", "2020-01-01", "")]
+    matcher = Matcher(catalog(("Flowers", "Miley Cyrus"), rights=rights))
+    rule = Rule(1, "isrc:GBXXX0000001", "R0")
+    refused = decide(matcher, isrc="GBXXX0000001", title="x", territory="US", rules=[rule])
+    assert (refused["recording_id"], refused["subject"]) == (None, "right:R0")
+
+
+def test_every_decision_says_how_near_it_came():
+    decided = decide(Matcher(SONGS), title="Flowrs", artist="Miley Cyrus")
+    assert decided["levels"] == ("title:similar artist:equal version:agrees numbers:agrees")
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "x" * 10_000_000,
+        "\u202eevil\u202c",
+        "a\u200bb",
+        "<script>alert(1)</script>",
+        "'; DROP TABLE",
+    ],
+)
+def test_a_hostile_title_is_a_question_like_any_other(title):
+    decided = decide(Matcher(SONGS), title=title, artist="y" * 100_000)
+    assert decided["method"] == "exception"
+    assert len(decided["subject"]) <= 160
