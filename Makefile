@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test lint format bench fuzz lock clean
+.PHONY: help demo ui desk test lint format bench fuzz lock clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -17,6 +17,10 @@ demo: .venv/runtime ## Simulate three services for a day and pay the month out (
 ui: .venv/runtime ## Open the project in data/ in the Dagster UI, http://127.0.0.1:3000.
 	@test -f data/registry.db || $(MAKE) --no-print-directory demo
 	@$(BIN)/royalty-assets ui data
+
+desk: .venv/runtime ## Decide about open usage of the project in data/, http://127.0.0.1:3100.
+	@test -f data/registry.db || $(MAKE) --no-print-directory demo
+	@$(BIN)/royalty-assets desk data
 
 test: .venv/dev ## Run every test.
 	@$(BIN)/pytest

@@ -433,6 +433,33 @@ def ui(
             _serve([*command, "-h", "127.0.0.1", "-p", str(port)])
 
 
+@app.command()
+def desk(
+    home: Home = Path("data"),
+    port: Annotated[
+        int, typer.Option(min=1, max=65_535, help="Of the web page, on 127.0.0.1.")
+    ] = 3100,
+) -> None:
+    """Decide about usage that no recording was found for, in the browser, on 127.0.0.1.
+
+    The questions with most money come first. A decision becomes a rule that the next run applies,
+    to all usage of its kind; `Apply decisions` on the page starts that run.
+    """
+    import uvicorn
+
+    from royalty_assets.desk.app import make_desk
+    from royalty_assets.orchestration.session import PipelineSession
+
+    with _told_errors():
+        if _is_taken(port):
+            raise SettingsError(f"port {port} is taken; choose another with --port")
+        session = PipelineSession(Settings(home=home), load_project(home))
+        app_of_desk = make_desk(session.context)
+        console.print(f"The desk: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+        uvicorn.run(app_of_desk, host="127.0.0.1", port=port, log_level="warning")
+        session.close()
+
+
 @contextmanager
 def _services_of(home: Path) -> Iterator[None]:
     """The simulated services beside a demo's project; nothing beside any other."""

@@ -95,10 +95,6 @@ def show_report(console: Console, report: RunReport, funnel: Funnel, title: str)
     _show_verdict(console, funnel, report.failed)
 
 
-def _taken_back(feed: FeedFunnel) -> int:
-    return feed.taken_back
-
-
 def _by_release(feed: FeedFunnel) -> int:
     return feed.lines_by_method["upc_title"] + feed.lines_by_method["title_artist_album"]
 
@@ -108,7 +104,7 @@ _FUNNEL_ROWS: tuple[tuple[str, Callable[[FeedFunnel], int]], ...] = (
     ("  rejected", lambda feed: feed.rejected),
     ("  duplicates", lambda feed: feed.duplicates),
     ("  accepted", lambda feed: feed.accepted),
-    ("  taking back earlier", _taken_back),
+    ("  taking back earlier", lambda feed: feed.taken_back),
     ("    by a person's decision", lambda feed: feed.lines_by_method["rule"]),
     ("    by ISRC", lambda feed: feed.lines_by_method["isrc"]),
     ("    by release and title", _by_release),
@@ -119,6 +115,9 @@ _FUNNEL_ROWS: tuple[tuple[str, Callable[[FeedFunnel], int]], ...] = (
     ("  matched", lambda feed: feed.units_matched),
     ("  in suspense", lambda feed: feed.units_in_suspense),
 )
+
+
+_SHOWN_IF_ANY = {"taking back earlier", "by a person's decision", "by release and title"}
 
 
 def _table(title: str, first_column: str, columns: Sequence[str], caption: str = "") -> Table:
@@ -140,7 +139,7 @@ def _funnel_table(feeds: list[FeedFunnel], title: str) -> Table:
     total = ["all"] if len(feeds) > 1 else []
     table = _table(title, "", [*(feed.feed for feed in feeds), *total])
     for words, figure in _FUNNEL_ROWS:
-        if figure is _taken_back and not any(map(figure, feeds)):
+        if words.strip() in _SHOWN_IF_ANY and not any(map(figure, feeds)):
             continue
         figures = [figure(feed) for feed in feeds]
         sums = [f"[bold]{sum(figures):,}"] if total else []

@@ -1,10 +1,11 @@
 """What people decide about usage that the matcher left open, and the rules that follow.
 
 A *subject* is what one decision settles: an ISRC that the catalog does not know, a name in its
-normal form, a recording without a right. A *decision* is one act of one person on one subject;
-it is never changed or removed. What stands for a subject follows from its decisions in order, so
-that any past state can be had again. A decision to accept or to reject is a *rule*: it is applied
-to all usage of its subject, past and to come, until it is revoked or superseded.
+normal form, a release told without a title, a recording without a right. A *decision* is one act
+of one person on one subject; it is never changed or removed. What stands for a subject follows
+from its decisions in order, so that any past state can be had again. A decision to accept or to
+reject is a *rule*: it is applied to all usage of its subject, past and to come, until it is
+revoked or superseded.
 """
 
 from collections.abc import Iterable, Sequence
@@ -46,6 +47,7 @@ class SubjectKind(StrEnum):
 
     ISRC = "isrc"
     NAME = "name"
+    RELEASE = "release"
     RIGHT = "right"
 
 
@@ -59,7 +61,7 @@ class Decision:
 
     Attributes:
         number: order of decisions, from 1; 0 for one that is not recorded yet.
-        subject: ``isrc:…``, ``name:…`` or ``right:…``.
+        subject: ``isrc:…``, ``name:…``, ``release:…`` or ``right:…``.
         recording_id: what an accepted subject is.
         who: as they call themselves; why: in their words.
         decided_at: in UTC.

@@ -212,10 +212,21 @@ class CatalogConfig(_Configured):
     missing_shares: Literal["held", "simulated"] = "held"
 
 
+class DeskConfig(_Configured):
+    """How people decide about open usage.
+
+    Attributes:
+        four_eyes_above: currency → the money at stake above which another person has to confirm.
+    """
+
+    four_eyes_above: dict[Currency, Amount] = {}
+
+
 class Project(_Configured):
     """A project's configuration, ``feeds.yaml``."""
 
     catalog: CatalogConfig = CatalogConfig()
+    desk: DeskConfig = DeskConfig()
     feeds: Annotated[list[Feed], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -43,7 +43,7 @@ def ui(tmp_path_factory):
     ) as process:
         url = f"http://127.0.0.1:{port}"
         try:
-            _wait_for(f"{url}/server_info", process)
+            wait_for(f"{url}/server_info", process)
             yield url
         finally:
             os.killpg(process.pid, signal.SIGINT)
@@ -53,7 +53,7 @@ def ui(tmp_path_factory):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _wait_for(url, process):
+def wait_for(url, process):
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline:
         assert process.poll() is None, "the UI ended before it answered"

@@ -257,6 +257,10 @@ class Matcher:
                 .otherwise(pl.col("recording_id"))
                 .alias("recording_id"),
                 pl.when(refused)
+                .then(pl.col("score"))
+                .otherwise(pl.col("runner_up_score"))
+                .alias("runner_up_score"),
+                pl.when(refused)
                 .then(pl.lit("right:") + pl.col("recording_id"))
                 .otherwise(pl.col("subject"))
                 .alias("subject"),

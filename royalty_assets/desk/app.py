@@ -1,0 +1,449 @@
+"""The desk's pages: the queue, one question, the log of decisions, CSV out and in.
+
+Each page is a plain document with forms; the script only adds keys. Every change is a POST with
+the page's token, and is answered by a redirect, so that going back or reloading repeats nothing.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from urllib.parse import quote_plus, unquote_plus, urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from royalty_assets.desk.apply import Applying
+from royalty_assets.desk.guard import FORM_TOKEN, Guard, form_token, token_is_right
+from royalty_assets.desk.queue import Filters, Queue
+from royalty_assets.desk.spreadsheet import read_wishes, write_questions
+from royalty_assets.domain.adjudication import (
+    Action,
+    AdjudicationError,
+    Decision,
+    State,
+    SubjectKind,
+)
+from royalty_assets.domain.matching.words import reason_in_words
+from royalty_assets.pipeline.adjudicate import (
+    Ruling,
+    add_recording,
+    last_number,
+    rule_on,
+    standing_of,
+)
+from royalty_assets.pipeline.context import PipelineContext
+from royalty_assets.pipeline.questions import Question
+from royalty_assets.storage.registry import RegistryConflictError
+
+WHO_COOKIE = "desk_who"
+TOLD_COOKIE = "desk_told"
+ROWS_PER_PAGE = 50
+UPLOAD_BYTES_MAX = 20 << 20
+_STATE_WORDS = {
+    State.OPEN: "open",
+    State.PROPOSED: "awaits a second person",
+    State.DEFERRED: "deferred",
+    State.RESOLVED: "resolved",
+    State.REJECTED: "rejected",
+}
+_KIND_WORDS = {
+    SubjectKind.ISRC: "unknown ISRC",
+    SubjectKind.NAME: "name",
+    SubjectKind.RELEASE: "release",
+    SubjectKind.RIGHT: "missing right",
+}
+
+
+def make_desk(
+    context: PipelineContext, hosts: Sequence[str] = ("127.0.0.1", "localhost")
+) -> Starlette:
+    """The desk of an open project.
+
+    Args:
+        context: the project.
+        hosts: names by which it may be asked; others are refused, so that no name that another
+            site points here can be used.
+    """
+    desk = _Desk(context)
+    static = Path(__file__).parent / "static"
+    routes = [
+        Route("/", desk.show_queue),
+        Route("/question", desk.show_question),
+        Route("/log", desk.show_log),
+        Route("/questions.csv", desk.download),
+        Route("/applying", desk.show_applying),
+        Route("/who", desk.set_who, methods=["POST"]),
+        Route("/decide", desk.decide, methods=["POST"]),
+        Route("/recordings", desk.new_recording, methods=["POST"]),
+        Route("/questions.csv", desk.upload, methods=["POST"]),
+        Route("/apply", desk.apply, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=static)),
+    ]
+    middleware = [
+        Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
+        Middleware(Guard),
+    ]
+    return Starlette(routes=routes, middleware=middleware)
+
+
+class _RefusedError(Exception):
+    """A form that is not acted on: what to show, and the status."""
+
+    def __init__(self, told: str, status: int = 400) -> None:
+        super().__init__(told)
+        self.status = status
+
+
+@dataclass(slots=True)
+class _Desk:
+    """The pages, over one project."""
+
+    context: PipelineContext
+    queue: Queue = field(init=False)
+    applying: Applying = field(init=False)
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    pages: Environment = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.queue = Queue(self.context)
+        self.applying = Applying(self.context.home)
+        self.pages = Environment(
+            loader=PackageLoader("royalty_assets.desk"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.pages.globals |= {
+            "state_words": _STATE_WORDS,
+            "kind_words": _KIND_WORDS,
+            "reason_in_words": reason_in_words,
+            "money": _money,
+            "page_url": _page_url,
+        }
+
+    # Pages
+
+    async def show_queue(self, request: Request) -> Response:
+        """The questions, those with most money first."""
+        filters = _filters(request.query_params)
+        known = await run_in_threadpool(self.queue.all)
+        wanted = [question for question in known if filters.wants(question)]
+        page = max(_number(request.query_params.get("page"), 1), 1)
+        shown = wanted[(page - 1) * ROWS_PER_PAGE : page * ROWS_PER_PAGE]
+        return self._page(
+            request,
+            "queue.html",
+            questions=shown,
+            nearest=await run_in_threadpool(self.queue.names, shown),
+            number=len(wanted),
+            stakes=_sum_stakes(wanted),
+            filters=filters,
+            page=page,
+            pages=max(-(-len(wanted) // ROWS_PER_PAGE), 1),
+            states=list(State),
+            kinds=list(SubjectKind),
+            feeds=sorted(feed.name for feed in self.context.project.feeds),
+            counts={state: sum(q.state is state for q in known) for state in State},
+        )
+
+    async def show_question(self, request: Request) -> Response:
+        """One question beside the recordings that it may mean."""
+        subject = request.query_params.get("subject", "")
+        question = await run_in_threadpool(self.queue.find, subject)
+        if question is None:
+            told = "No usage in force asks this question: it is settled, or its usage is gone."
+            return self._page(request, "gone.html", 404, told=told, subject=subject)
+        search = request.query_params.get("search", "")
+        candidates = await run_in_threadpool(self.queue.candidates, question)
+        found = await run_in_threadpool(self.queue.search, search)
+        filters = _filters(request.query_params)
+        return self._page(
+            request,
+            "question.html",
+            question=question,
+            candidates=candidates,
+            search=search,
+            found=found,
+            filters=filters,
+            history=self.context.registry.adjudications(subject),
+            seen=last_number(self.context, subject),
+            next_subject=self.queue.after(subject, filters),
+        )
+
+    async def show_log(self, request: Request) -> Response:
+        """Who decided what, when and why, newest first."""
+        decisions = await run_in_threadpool(self.context.registry.adjudications)
+        return self._page(request, "log.html", decisions=decisions[::-1][:500])
+
+    async def show_applying(self, request: Request) -> Response:
+        """How the run that applies decisions goes."""
+        return self._page(request, "applying.html", run=self.applying.look())
+
+    async def download(self, request: Request) -> Response:
+        """The questions that are wanted, as CSV."""
+        wanted = await run_in_threadpool(self.queue.some, _filters(request.query_params))
+        headers = {"Content-Disposition": 'attachment; filename="questions.csv"'}
+        return Response(write_questions(wanted), media_type="text/csv", headers=headers)
+
+    # Changes
+
+    async def set_who(self, request: Request) -> Response:
+        """Remember who sits here."""
+
+        def change(form: FormData) -> Response:
+            response = _back(form)
+            response.set_cookie(
+                WHO_COOKIE, quote_plus(_text(form, "who")[:64]), samesite="strict",
+                max_age=90 * 86400, httponly=True,
+            )  # fmt: skip
+            return response
+
+        return await self._change(request, change)
+
+    async def decide(self, request: Request) -> Response:
+        """Take one decision, about one question or several."""
+
+        def change(form: FormData) -> Response:
+            subjects = [str(value) for value in form.getlist("subject")]
+            if not subjects:
+                raise _RefusedError("Select at least one question first.")
+            taken, problems = [], []
+            for subject in subjects:
+                try:
+                    taken.append(self._decide(request, form, subject))
+                except (AdjudicationError, RegistryConflictError) as error:
+                    problems.append(str(error))
+            if problems and not taken:
+                raise _RefusedError("; ".join(dict.fromkeys(problems)), 409)
+            told = self._told(taken)
+            if problems:
+                told += f" Not decided: {'; '.join(dict.fromkeys(problems))}."
+            return _with_notice(_back(form), told)
+
+        return await self._change(request, change)
+
+    async def new_recording(self, request: Request) -> Response:
+        """Add a recording to the catalog, and accept it for a question."""
+
+        def change(form: FormData) -> Response:
+            subject = _text(form, "subject")
+            question = self._question(subject)
+            fields = {
+                name: _text(form, name)
+                for name in ("isrc", "title", "artist", "upc", "release_title")
+            }
+            if not _who(request):
+                raise _RefusedError("Say who you are first, at the top of the page.")
+            recording_id = add_recording(self.context, fields)
+            ruling = Ruling(
+                Action.ACCEPT, _who(request), _text(form, "why"), recording_id,
+                seen=last_number(self.context, subject),
+            )  # fmt: skip
+            decision = rule_on(self.context, question, ruling)
+            told = f"{recording_id} is in the catalog. {self._told([decision])}"
+            return _with_notice(_back(form), told)
+
+        return await self._change(request, change)
+
+    async def upload(self, request: Request) -> Response:
+        """Take the decisions that a spreadsheet brings."""
+        async with request.form(max_files=1) as form:
+            file = form.get("file")
+            content = await file.read(UPLOAD_BYTES_MAX + 1) if isinstance(file, UploadFile) else b""
+
+            def change(form: FormData) -> Response:
+                if not content:
+                    raise _RefusedError("Choose the CSV file to take decisions from.")
+                if len(content) > UPLOAD_BYTES_MAX:
+                    raise _RefusedError("The file has more than 20 MB; split it.")
+                return _with_notice(_back(form), self._take_wishes(request, content))
+
+            return await self._change(request, change, form)
+
+    async def apply(self, request: Request) -> Response:
+        """Run the project, so that decisions are applied and paid."""
+
+        def change(_: FormData) -> Response:
+            self.applying.start()
+            return RedirectResponse("/applying", 303)
+
+        return await self._change(request, change)
+
+    # What they share
+
+    def _decide(self, request: Request, form: FormData, subject: str) -> Decision:
+        until = _text(form, "until")
+        try:
+            day = date.fromisoformat(until) if until else None
+        except ValueError:
+            raise AdjudicationError(f"{until!r} is no day; write 2026-01-31") from None
+        try:
+            action = Action(_text(form, "action"))
+        except ValueError:
+            raise AdjudicationError(f"no such decision: {_text(form, 'action')!r}") from None
+        seen = _text(form, "seen")
+        ruling = Ruling(
+            action,
+            _who(request),
+            _text(form, "why"),
+            _text(form, "recording_id") or None,
+            day,
+            int(seen) if seen.isdecimal() else last_number(self.context, subject),
+        )
+        return rule_on(self.context, self._question(subject), ruling)
+
+    def _question(self, subject: str) -> Question:
+        question = self.queue.find(subject)
+        if question is None:
+            # Its usage is matched by now; what was decided about it can still be revoked.
+            standing = standing_of(self.context, subject)
+            if standing.decision is None:
+                raise AdjudicationError(f"nothing in force asks about {subject!r}")
+            told = dict(standing.decision.told)
+            question = Question(subject, told.get("title", ""), told.get("artist", ""))
+            question.standing = standing
+        return question
+
+    def _take_wishes(self, request: Request, content: bytes) -> str:
+        wishes, problems = read_wishes(content.decode("utf-8-sig", "replace"))
+        taken = []
+        for wish in wishes:
+            ruling = Ruling(
+                wish.action, _who(request), wish.why, wish.recording_id or None, wish.until,
+                last_number(self.context, wish.subject),
+            )  # fmt: skip
+            try:
+                taken.append(rule_on(self.context, self._question(wish.subject), ruling))
+            except (AdjudicationError, RegistryConflictError) as error:
+                problems.append(f"line {wish.line}: {error}")
+        told = self._told(taken) if taken else "Nothing was decided."
+        return told + (f" Refused: {'; '.join(problems[:10])}." if problems else "")
+
+    def _told(self, taken: Sequence[Decision]) -> str:
+        partitions = {
+            place
+            for decision in taken
+            for place in self.context.registry.partitions_with_subject(decision.subject)
+        }
+        waiting = sum(decision.needs_second for decision in taken)
+        words = f"Recorded: {', '.join(sorted({str(d.action) for d in taken}))}"
+        words += f" ({len(taken)} questions)." if len(taken) > 1 else "."
+        if waiting:
+            words += f" {waiting} of them await a second person." if waiting > 1 else ""
+            words += " It awaits a second person." if waiting == 1 else ""
+        if partitions and waiting < len(taken):
+            words += f" {len(partitions)} partitions are to be matched again."
+        return words
+
+    async def _change(
+        self,
+        request: Request,
+        change: Callable[[FormData], Response],
+        form: FormData | None = None,
+    ) -> Response:
+        form = await request.form(max_files=0) if form is None else form
+        if not token_is_right(self.secret, request, _text(form, FORM_TOKEN)):
+            told = "This page is from before the desk was started again. Go back and reload it."
+            return self._page(request, "refused.html", 403, told=told, back=_back_url(form))
+        try:
+            return await run_in_threadpool(change, form)
+        except _RefusedError as error:
+            status, told = error.status, str(error)
+        except (AdjudicationError, RegistryConflictError) as error:
+            status, told = 409, str(error)
+        return self._page(request, "refused.html", status, told=told, back=_back_url(form))
+
+    def _page(self, request: Request, name: str, status: int = 200, **content: object) -> Response:
+        notice = _from_cookie(request, TOLD_COOKIE)
+        page = self.pages.get_template(name).render(
+            csrf=form_token(self.secret, request),
+            who=_who(request),
+            here=str(request.url.path) + (f"?{request.url.query}" if request.url.query else ""),
+            notice=notice,
+            is_running=self.applying.look().is_running,
+            **content,
+        )
+        response = HTMLResponse(page, status)
+        if notice:
+            response.delete_cookie(TOLD_COOKIE)
+        return response
+
+
+def _text(form: FormData, name: str) -> str:
+    value = form.get(name, "")
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    return int(text) if text and text.isdecimal() and len(text) < 9 else otherwise
+
+
+def _from_cookie(request: Request, name: str) -> str:
+    return unquote_plus(request.cookies.get(name, ""))
+
+
+def _who(request: Request) -> str:
+    return _from_cookie(request, WHO_COOKIE)
+
+
+def _filters(query: Mapping[str, str]) -> Filters:
+    return Filters(
+        query.get("state", State.OPEN),
+        query.get("kind", ""),
+        query.get("feed", ""),
+        query.get("q", "")[:200],
+    )
+
+
+def _page_url(path: str, filters: Filters, **more: object) -> str:
+    """A page's address with the filters in it, so that the way back leads to the same list."""
+    query = {"state": filters.state, "kind": filters.kind, "feed": filters.feed, "q": filters.text}
+    return f"{path}?{urlencode(query | {k: str(v) for k, v in more.items()})}"
+
+
+def _back_url(form: FormData) -> str:
+    url = _text(form, "back")
+    # Only to a page of the desk: neither //elsewhere nor a scheme.
+    return url if url.startswith("/") and not url.startswith(("//", "/\\")) else "/"
+
+
+def _back(form: FormData) -> RedirectResponse:
+    return RedirectResponse(_back_url(form), 303)
+
+
+def _with_notice(response: Response, told: str) -> Response:
+    response.set_cookie(
+        TOLD_COOKIE, quote_plus(told[:1500]), samesite="strict", httponly=True, max_age=60
+    )
+    return response
+
+
+def _money(question: Question) -> list[tuple[str, str]]:
+    """(amount, currency) cut to what a person reads."""
+    return [(_cut(amount), currency) for currency, amount in question.stake_texts()]
+
+
+def _cut(amount: str) -> str:
+    whole, _, fraction = amount.partition(".")
+    sign = "-" if whole.startswith("-") else ""
+    digits = f"{int(whole.lstrip('-')):,}"
+    return f"{sign}{digits}.{fraction[:4].ljust(2, '0')}"
+
+
+def _sum_stakes(shown: Sequence[Question]) -> list[tuple[str, str]]:
+    total = Question("name:")
+    for question in shown:
+        for currency, atoms in question.stakes.items():
+            total.stakes[currency] = total.stakes.get(currency, 0) + atoms
+    return _money(total)

@@ -1,0 +1,194 @@
+"""From an open question to money: rules through the stages, and what they touch."""
+
+from datetime import date
+from decimal import Decimal
+
+import polars as pl
+import pytest
+
+from royalty_assets.domain.adjudication import Action, AdjudicationError, State
+from royalty_assets.domain.batches import Stage
+from royalty_assets.domain.windows import Cadence, Partition
+from royalty_assets.pipeline.adjudicate import Ruling, add_recording, last_number, rule_on
+from royalty_assets.pipeline.catalog import take_catalog
+from royalty_assets.pipeline.match import match, matched
+from royalty_assets.pipeline.month import blocked_because, month_frames
+from royalty_assets.pipeline.questions import Question, questions
+from royalty_assets.storage.registry import RegistryConflictError
+from royalty_assets_tests.projects import inbox_context, month_hash, run_month
+
+MARCH = Partition.parse(Cadence.MONTHLY, "2025-03-01")
+HEADER = "Date,Territory,ISRC,Title,Artist,Units,Amount,Currency\n"
+LINES = (
+    "2025-03-01,DE,USUM70600055,Flowers,Ada,10,1.00,EUR\n"
+    "2025-03-02,DE,,Flwrs of the Sun,Ada,7,0.70,EUR\n"
+    "2025-03-03,AT,,FLWRS OF THE SUN (Remastered),Ada,3,0.30,EUR\n"
+    "2025-03-04,DE,GBXXX2500001,Unknown,Nobody,5,2.50,EUR\n"
+)
+
+
+@pytest.fixture
+def context(tmp_path):
+    context = inbox_context(tmp_path)
+    (tmp_path / "catalog/recordings.csv").write_text(
+        "recording_id,isrc,title,artist\nR1,USUM70600055,Flowers,Ada\nR2,USUM70600056,Sun,Ada\n"
+    )
+    (tmp_path / "catalog/shares.csv").write_text(
+        "recording_id,rights_holder_id,share\nR1,P1,100\nR2,P2,100\n"
+    )
+    (tmp_path / "inbox/report.csv").write_text(HEADER + LINES)
+    run_month(context, MARCH)
+    yield context
+    context.registry.close()
+
+
+def paid(context):
+    payouts = month_frames(context, MARCH)[1]
+    return {row[0]: row[1] for row in payouts.select("rights_holder_id", "amount_paid").rows()}
+
+
+def find(context, text):
+    return next(q for q in questions(context) if text in f"{q.subject} {q.title}")
+
+
+def decide(context, text, action, recording_id=None, who="Ann", **fields):
+    question = find(context, text)
+    seen = last_number(context, question.subject)
+    return rule_on(
+        context, question, Ruling(Action(action), who, "", recording_id, seen=seen, **fields)
+    )
+
+
+def test_questions_are_what_one_decision_settles_with_most_money_first(context):
+    asked = questions(context)
+    assert [(q.kind, q.units, q.stake_texts()) for q in asked] == [
+        ("isrc", 5, [("EUR", "2.5")]),
+        ("name", 10, [("EUR", "1")]),
+    ]
+    assert len(asked[1].spellings) == 2
+    assert asked[1].territories == {"AT", "DE"}
+
+
+def test_what_is_accepted_is_paid_by_the_next_run_to_the_unit(context):
+    assert paid(context) == {"P1": Decimal(1)}
+    decide(context, "Flwrs", "accept", "R2")
+    assert blocked_because(context, MARCH)
+    run_month(context, MARCH)
+    assert paid(context) == {"P1": Decimal(1), "P2": Decimal(1)}
+    assert [q.subject for q in questions(context)] == ["isrc:GBXXX2500001"]
+    (commit,) = context.registry.commits(Stage.MATCHED)
+    assert commit.counts["units_rule"] == 10
+
+
+def test_revoking_gives_the_hash_of_before(context):
+    before = month_hash(context, MARCH)
+    decide(context, "GBXXX2500001", "accept", "R1")
+    run_month(context, MARCH)
+    assert month_hash(context, MARCH) != before
+    rule_on_gone(context, "isrc:GBXXX2500001", "revoke")
+    run_month(context, MARCH)
+    assert month_hash(context, MARCH) == before
+
+
+def rule_on_gone(context, subject, action):
+    """A decision about a subject whose usage is no question any more."""
+    ruling = Ruling(Action(action), "Ann", seen=last_number(context, subject))
+    return rule_on(context, Question(subject), ruling)
+
+
+def test_what_is_rejected_stays_in_suspense_and_is_no_question(context):
+    decide(context, "GBXXX2500001", "reject")
+    run_month(context, MARCH)
+    question = find(context, "GBXXX2500001")
+    assert (question.state, question.reasons) == (State.REJECTED, {"rejected_by_rule"})
+    balance = month_frames(context, MARCH)[2]
+    assert balance["in_suspense"].to_list() == [Decimal("3.5")]
+
+
+def test_what_is_deferred_is_not_matched_again(context):
+    (before,) = context.registry.commits(Stage.MATCHED)
+    decide(context, "GBXXX2500001", "defer", until=date(2099, 1, 1))
+    assert find(context, "GBXXX2500001").state is State.DEFERRED
+    feed = context.project.feeds[0]
+    assert matched(context, feed, Partition.parse(feed.cadence, before.partition_key)) == before
+
+
+def test_a_rule_touches_only_the_partitions_that_have_its_usage(context):
+    (context.home / "inbox/april.csv").write_text(
+        HEADER + "2025-04-01,DE,GBXXX2500001,Unknown,Nobody,1,1.00,EUR\n"
+    )
+    april = Partition.parse(Cadence.MONTHLY, "2025-04-01")
+    run_month(context, april)
+    feed = context.project.feeds[0]
+    decide(context, "Flwrs", "accept", "R2")
+    assert matched(context, feed, april) is not None
+    assert matched(context, feed, MARCH) is None
+    subject = find(context, "GBXXX2500001").subject
+    assert context.registry.partitions_with_subject(subject) == [
+        ("reports", "2025-03-01"),
+        ("reports", "2025-04-01"),
+    ]
+
+
+def test_a_rule_that_came_first_gives_the_same_as_one_that_came_after(context, tmp_path):
+    decide(context, "Flwrs", "accept", "R2")
+    run_month(context, MARCH)
+    after = month_hash(context, MARCH)
+    decide(context, "GBXXX2500001", "defer", until=date(2099, 1, 1))
+    match(context, context.project.feeds[0], MARCH)
+    assert month_hash(context, MARCH) == after
+
+
+def test_two_people_do_not_decide_past_each_other(context):
+    question = find(context, "GBXXX2500001")
+    rule_on(context, question, Ruling(Action.REJECT, "Ann"))
+    with pytest.raises(RegistryConflictError, match="somebody else decided"):
+        rule_on(context, question, Ruling(Action.ACCEPT, "Bob", "", "R1"))
+    assert len(context.registry.adjudications()) == 1
+
+
+def test_much_money_waits_for_another_person(tmp_path):
+    context = inbox_context(tmp_path)
+    context.project = context.project.model_validate(
+        context.project.model_dump() | {"desk": {"four_eyes_above": {"EUR": "2.00"}}}
+    )
+    (tmp_path / "catalog/recordings.csv").write_text(
+        "recording_id,isrc,title,artist\nR1,USUM70600055,Flowers,Ada\n"
+    )
+    (tmp_path / "inbox/report.csv").write_text(HEADER + LINES)
+    run_month(context, MARCH)
+    decide(context, "GBXXX2500001", "accept", "R1")
+    assert find(context, "GBXXX2500001").state is State.PROPOSED
+    with pytest.raises(AdjudicationError, match="another person"):
+        decide(context, "GBXXX2500001", "confirm")
+    decide(context, "GBXXX2500001", "confirm", who="Bob")
+    run_month(context, MARCH)
+    assert [q.title for q in questions(context)] == ["Flwrs of the Sun"]
+
+
+def test_a_new_recording_is_in_the_catalog_and_held_until_it_has_shares(context):
+    question = find(context, "GBXXX2500001")
+    fields = {"isrc": "GB-XXX-25-00001", "title": "Unknown", "artist": "Nobody"}
+    assert add_recording(context, fields) == "GBXXX2500001"
+    with pytest.raises(AdjudicationError, match="already"):
+        add_recording(context, fields)
+    with pytest.raises(AdjudicationError, match="isrc: Not a well-formed ISRC"):
+        add_recording(context, fields | {"isrc": "nonsense"})
+    rule_on(context, question, Ruling(Action.ACCEPT, "Ann", "", "GBXXX2500001"))
+    run_month(context, MARCH)
+    balance = month_frames(context, MARCH)[2]
+    assert balance["held"].to_list() == [Decimal("2.5")]
+
+
+def test_a_decision_for_a_recording_that_is_gone_is_a_question_again(context):
+    decide(context, "Flwrs", "accept", "R2")
+    (context.home / "catalog/recordings.csv").write_text(
+        "recording_id,isrc,title,artist\nR1,USUM70600055,Flowers,Ada\n"
+    )
+    take_catalog(context)
+    run_month(context, MARCH)
+    question = find(context, "Flwrs")
+    assert question.reasons == {"rule_names_no_recording"}
+    ledger = month_frames(context, MARCH)[0]
+    suspended = ledger.filter(pl.col("reason") == "rule_names_no_recording")
+    assert suspended["units"].sum() == 10
