@@ -292,6 +292,46 @@ def dead_letters(
 
 
 @app.command()
+def explain(
+    line: Annotated[
+        str,
+        typer.Argument(help="`report.csv:3`, the SHA-256 of a source and `:3`, or an event id."),
+    ],
+    home: Home = Path("data"),
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what became of one reported line, and why.
+
+    What it said, which recording it is and how that was decided, by which rule, on which batch
+    and catalog. A line is named as it is in statements and dead letters, by its file and row.
+    """
+    from royalty_assets.orchestration.session import PipelineSession
+    from royalty_assets.pipeline.explain import explain as explained
+
+    with _told_errors():
+        session = PipelineSession(Settings(home=home), load_project(home))
+        found = explained(session.context, line)
+        session.close()
+        if not found:
+            raise SettingsError(
+                f"nothing in force is known as {line!r}; write it as report.csv:3, where 3 is the "
+                "row in the file, or give an event id"
+            )
+    if as_json:
+        told = [
+            {"line": dict(one.line), "decision": one.decision, "words": one.sentences}
+            for one in found
+        ]
+        typer.echo(json.dumps(told, default=str, ensure_ascii=False, indent=1))
+        return
+    for one in found:
+        first, *rest = one.sentences
+        console.print(first, style="bold", markup=False, highlight=False, soft_wrap=True)
+        for sentence in rest:
+            console.print(f"  {sentence}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def calendar(home: Home = Path("data")) -> None:
     """Show what each feed owes by when, and which deliveries are late, missing or re-sent.
 

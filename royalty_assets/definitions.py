@@ -6,6 +6,7 @@ Dagster loads ``defs``; nothing is read before it is called.
 import dagster as dg
 
 from royalty_assets.domain.feeds import Project
+from royalty_assets.orchestration.adjudication import decisions_sensor, rematch_job
 from royalty_assets.orchestration.assets import project_assets
 from royalty_assets.orchestration.deliveries import (
     deliveries_asset,
@@ -31,10 +32,19 @@ def build_defs(
     """
     project = project or load_project(settings.home)
     months = month_partitions(project)
+    # The decisions' sensor and the definitions have to mean the very same jobs.
+    after_decisions = [*map(rematch_job, project.feeds), month_end_job(project)]
     return dg.Definitions(
         assets=[*project_assets(project), deliveries_asset(project)],
-        jobs=[*map(chain_job, project.feeds), month_end_job(project), deliveries_job()],
-        sensors=[delivery_sensor(feed, feed_partitions(feed)) for feed in project.feeds],
+        jobs=[
+            *map(chain_job, project.feeds),
+            *after_decisions,
+            deliveries_job(),
+        ],
+        sensors=[
+            *(delivery_sensor(feed, feed_partitions(feed)) for feed in project.feeds),
+            decisions_sensor(project, after_decisions),
+        ],
         schedules=[month_end_schedule(months), deliveries_schedule()],
         resources={"session": session or PipelineSession(settings, project)},
         # A process per step would pay the imports again for each of them.

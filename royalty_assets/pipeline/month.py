@@ -72,6 +72,11 @@ def _ledger_input_sha256(context: PipelineContext, wanted: _MonthInput) -> str:
     )
 
 
+def wanting(context: PipelineContext, month: Partition) -> list[str]:
+    """What a month's ledger still needs, in words; empty if it can be posted whole."""
+    return _month_input(context, month).wanting
+
+
 def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     """Post a month's ledger from every green matched partition and pool.
 

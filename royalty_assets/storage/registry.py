@@ -365,7 +365,12 @@ class Registry:
             return recorded or 0, connection.scalar(unexplained) or 0
 
     def dead_letters(
-        self, feed: str | None = None, stage: Stage | None = None, *, limit: int = 100
+        self,
+        feed: str | None = None,
+        stage: Stage | None = None,
+        *,
+        row_number: int | None = None,
+        limit: int = 100,
     ) -> list[dict[str, Any]]:
         """Dead letters of the commits in force, as rows of their table."""
         table = tables.dead_letters
@@ -374,6 +379,8 @@ class Registry:
             query = query.where(table.c.feed == feed)
         if stage is not None:
             query = query.where(table.c.stage == str(stage))
+        if row_number is not None:
+            query = query.where(table.c.row_number == row_number)
         query = query.order_by(
             table.c.feed, table.c.partition_key, table.c.source, table.c.row_number
         )

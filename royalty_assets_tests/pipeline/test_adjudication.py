@@ -11,6 +11,7 @@ from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.adjudicate import Ruling, add_recording, last_number, rule_on
 from royalty_assets.pipeline.catalog import take_catalog
+from royalty_assets.pipeline.explain import explain
 from royalty_assets.pipeline.match import match, matched
 from royalty_assets.pipeline.month import blocked_because, month_frames
 from royalty_assets.pipeline.questions import Question, questions
@@ -192,3 +193,43 @@ def test_a_decision_for_a_recording_that_is_gone_is_a_question_again(context):
     ledger = month_frames(context, MARCH)[0]
     suspended = ledger.filter(pl.col("reason") == "rule_names_no_recording")
     assert suspended["units"].sum() == 10
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ("report.csv:2", "It is 'Flowers' by 'Ada' (R1, ISRC USUM70600055): its ISRC is in"),
+        ("report.csv:3", "It is open: "),
+        ("report.csv:3", "What settles it: a decision about 'name:flwrs of the sun |  | ada'"),
+        ("report.csv:5", "'Unknown', by 'Nobody', ISRC GBXXX2500001, 5 units in DE"),
+    ],
+)
+def test_a_line_is_explained_by_its_file_and_row(context, reference, told):
+    (found,) = explain(context, reference)
+    assert any(told in sentence for sentence in found.sentences)
+    sha256 = found.line["source_sha256"]
+    assert explain(context, f"{sha256[:10]}:{found.line['row_number']}") == [found]
+
+
+def test_a_rule_is_explained_with_who_and_why(context):
+    question = find(context, "Flwrs")
+    rule_on(context, question, Ruling(Action.ACCEPT, "Ann", "heard both", "R2"))
+    run_month(context, MARCH)
+    (found,) = explain(context, "report.csv:3")
+    assert found.decision["rule_id"] == "rule 1"
+    assert any("Ann said that it is 'Sun' by 'Ada'" in s and "heard both" in s
+               for s in found.sentences)  # fmt: skip
+
+
+def test_a_refused_row_is_explained_too(context):
+    report = context.home / "inbox/report.csv"
+    report.write_text(report.read_text() + "2025-03-05,XQ,USUM70600055,Flowers,Ada,1,1.00,EUR\n")
+    run_month(context, MARCH)
+    (found,) = explain(context, "report.csv:6")
+    assert "was refused" in found.sentences[0]
+    assert "territory_unknown" in found.sentences[1]
+
+
+def test_what_nobody_reported_has_no_explanation(context):
+    assert explain(context, "report.csv:999") == []
+    assert explain(context, "no such event") == []

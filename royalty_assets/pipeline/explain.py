@@ -1,0 +1,248 @@
+"""Why a line was decided as it was: from what a file said to where its money went, in words."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from royalty_assets.domain.batches import Batch, Stage
+from royalty_assets.domain.feeds import Feed
+from royalty_assets.domain.matching.words import (
+    levels_in_words,
+    method_in_words,
+    reason_in_words,
+)
+from royalty_assets.domain.usage import USAGE_IDENTITY
+from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog
+from royalty_assets.pipeline.context import PipelineContext
+from royalty_assets.storage.lake import read_frame
+
+_PLACE = re.compile(r"^(?P<source>.+):(?P<row>[0-9]{1,12})$")
+_SHA256_PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
+_FOUND_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One line and what became of it.
+
+    Attributes:
+        line: the canonical usage line; of a refused row, its dead letter.
+        decision: the matched row that it is a part of; None for a refused row.
+        batch: the validated batch that it is in.
+        sentences: all of it, in words.
+    """
+
+    line: Mapping[str, Any]
+    decision: Mapping[str, Any] | None
+    batch: Batch | None
+    sentences: tuple[str, ...]
+
+
+def explain(context: PipelineContext, reference: str) -> list[Explanation]:
+    """What became of a line.
+
+    Args:
+        context: the project.
+        reference: ``file name:row``, ``SHA-256 of the source:row`` (its first digits do), or an
+            event id.
+
+    Returns:
+        At most five; empty if nothing in force is known by that.
+    """
+    found = [
+        _explained(context, feed, batch, line)
+        for feed, batch, line in _lines(context, reference.strip())
+    ]
+    return found or [_refused(letter) for letter in _letters(context, reference.strip())]
+
+
+def _lines(
+    context: PipelineContext, reference: str
+) -> Iterator[tuple[Feed, Batch, dict[str, Any]]]:
+    wanted = _wanted(context, reference)
+    number = 0
+    for commit in context.registry.commits(Stage.VALIDATED):
+        for batch in context.registry.batches_by_id(commit.batch_ids):
+            for stored in batch.objects:
+                path = context.lake.local_path(stored)
+                rows = pl.scan_parquet(path).filter(wanted).head(_FOUND_MAX).collect()
+                for line in rows.iter_rows(named=True):
+                    yield context.project.feed(commit.feed), batch, line
+                    number += 1
+                    if number == _FOUND_MAX:
+                        return
+
+
+def _wanted(context: PipelineContext, reference: str) -> pl.Expr:
+    place = _PLACE.match(reference)
+    if place is None:
+        return pl.col("event_id") == reference
+    is_row = pl.col("row_number") == int(place["row"])
+    named = _sources_named(context, place["source"])
+    is_source = pl.col("source_sha256").is_in(named)
+    if _SHA256_PREFIX.match(place["source"]):
+        is_source |= pl.col("source_sha256").str.starts_with(place["source"])
+    return (is_row & is_source) | (pl.col("event_id") == reference)
+
+
+def _sources_named(context: PipelineContext, name: str) -> list[str]:
+    keys = {
+        (commit.feed, commit.partition_key) for commit in context.registry.commits(Stage.VALIDATED)
+    }
+    return sorted(
+        {
+            report.source_sha256
+            for feed in {feed for feed, _ in keys}
+            for report in context.registry.reports(feed, [key for f, key in keys if f == feed])
+            if report.name == name or report.name.endswith(f"/{name}")
+        }
+    )
+
+
+def _explained(
+    context: PipelineContext, feed: Feed, batch: Batch, line: dict[str, Any]
+) -> Explanation:
+    decision = _decision(context, feed, batch, line)
+    told = [
+        f"{feed.name}, {batch.partition_key}: row {line['row_number']:,} of "
+        f"{_source_name(context, feed, batch, line)} (SHA-256 {line['source_sha256'][:12]}…).",
+        f"It says: {_as_said(line)}.",
+        *_as_understood(line),
+    ]
+    if decision is None:
+        told.append("It is not matched yet; run the project.")
+        return Explanation(line, None, batch, tuple(told))
+    told += _as_decided(context, decision)
+    told.append(
+        f"This was decided on batch {batch.batch_id} (SHA-256 {batch.sha256[:12]}…) by matcher "
+        f"{decision['matcher_version']} with catalog {decision['catalog_version'][:12]}…."
+    )
+    return Explanation(line, decision, batch, tuple(told))
+
+
+def _source_name(context: PipelineContext, feed: Feed, batch: Batch, line: dict[str, Any]) -> str:
+    names = {
+        report.source_sha256: report.name
+        for report in context.registry.reports(feed.name, [batch.partition_key])
+    }
+    return names.get(line["source_sha256"], "what the service delivered")
+
+
+def _as_said(line: dict[str, Any]) -> str:
+    names = [f"{line['title']!r}" if line["title"] else "no title"]
+    if line["artist"]:
+        names.append(f"by {line['artist']!r}")
+    sent = line["isrc_as_sent"] or line["isrc"]
+    names.append(f"ISRC {sent}" if sent else "no ISRC")
+    names += [f"UPC {line['upc_as_sent']}"] if line["upc_as_sent"] else []
+    names += [f"on {line['release_title']!r}"] if line["release_title"] else []
+    money = f"{line['amount'].normalize():f} {line['currency']}" if line["currency"] else ""
+    units = f"{line['units']:,} units in {line['territory']} on {line['used_at']:%Y-%m-%d}"
+    return ", ".join([*names, units, money or "its money is a part of a pool"])
+
+
+def _as_understood(line: dict[str, Any]) -> list[str]:
+    told = []
+    if line["isrc_as_sent"]:
+        told.append(f"Its ISRC is understood as {line['isrc']}.")
+    if line["notes"]:
+        told.append(f"Noted when it was read: {line['notes']}.")
+    if line["corrects"]:
+        told.append(f"It takes back {line['corrects']}.")
+    return told
+
+
+def _decision(
+    context: PipelineContext, feed: Feed, batch: Batch, line: dict[str, Any]
+) -> dict[str, Any] | None:
+    commit = context.registry.commit(feed.name, Stage.MATCHED, batch.partition_key)
+    if commit is None:
+        return None
+    identity = line | {"used_on": line["used_at"].date()}
+    is_it = pl.all_horizontal(
+        pl.col(name).eq_missing(pl.lit(identity[name])) for name in USAGE_IDENTITY
+    )
+    for matched in context.registry.batches_by_id(commit.batch_ids):
+        usage = read_frame(context.lake, matched.objects[0])
+        if "subject" not in usage.columns:
+            continue
+        rows = usage.filter((pl.col("batch_sha256") == batch.sha256) & is_it)
+        if rows.height:
+            return rows.row(0, named=True)
+    return None
+
+
+def _as_decided(context: PipelineContext, decision: Mapping[str, Any]) -> list[str]:
+    names = _names(context)
+    told = []
+    if decision["recording_id"] is not None:
+        how = method_in_words(decision["method"])
+        told.append(f"It is {names(decision['recording_id'])}: {how}.")
+    else:
+        told.append(f"It is open: {reason_in_words(decision['reason'])}.")
+    if decision["rule_id"]:
+        told.append(_rule_in_words(context, decision["rule_id"], names))
+    if decision["score"] is not None and decision["method"] not in {"isrc", "exception"}:
+        levels = ", ".join(levels_in_words(decision["levels"]))
+        told.append(f"Score {decision['score']:.1f} %" + (f" ({levels})." if levels else "."))
+    if decision["runner_up_id"]:
+        what = "Nearest" if decision["recording_id"] is None else "Runner-up"
+        score = decision["runner_up_score"]
+        how = "" if score is None else f", {score:.1f} %"
+        margin = decision["margin"]
+        apart = "" if margin is None else f", {margin:.1f} points behind"
+        told.append(f"{what}: {names(decision['runner_up_id'])}{how}{apart}.")
+    if decision["recording_id"] is None:
+        told.append(f"What settles it: a decision about {decision['subject']!r} at the desk.")
+    return told
+
+
+def _rule_in_words(context: PipelineContext, rule_id: str, names: Any) -> str:
+    number = int(rule_id.removeprefix("rule "))
+    rule = next(one for one in context.registry.adjudications() if one.number == number)
+    what = "said that it is none of the catalog's"
+    if rule.recording_id is not None:
+        what = f"said that it is {names(rule.recording_id)}"
+    why = f", because: {rule.why!r}" if rule.why else ""
+    return f"By {rule_id}: {rule.who} {what} on {rule.decided_at:%Y-%m-%d}{why}."
+
+
+def _names(context: PipelineContext) -> Any:
+    _, batch = catalog_in_force(context)
+    recordings = load_catalog(context, batch).recordings
+
+    def name(recording_id: str) -> str:
+        rows = recordings.filter(pl.col("recording_id") == recording_id)
+        if rows.is_empty():
+            return f"{recording_id} (no longer in the catalog)"
+        row = rows.row(0, named=True)
+        return f"{row['title']!r} by {row['artist']!r} ({recording_id}, ISRC {row['isrc']})"
+
+    return name
+
+
+def _letters(context: PipelineContext, reference: str) -> list[dict[str, Any]]:
+    place = _PLACE.match(reference)
+    if place is None:
+        return []
+    letters = context.registry.dead_letters(row_number=int(place["row"]), limit=1_000)
+    return [
+        letter
+        for letter in letters
+        if letter["source_sha256"].startswith(place["source"])
+        or letter["source"] == place["source"]
+        or letter["source"].endswith(f"/{place['source']}")
+    ][:_FOUND_MAX]
+
+
+def _refused(letter: dict[str, Any]) -> Explanation:
+    told = (
+        f"{letter['feed']}, {letter['partition_key']}: row {letter['row_number']:,} of "
+        f"{letter['source']} was refused.",
+        f"By rule {letter['rule']}: {letter['reason'].rstrip('.')}.",
+        f"Its value: {letter['value']!r}." if letter["value"] else "Nothing of it is paid.",
+    )
+    return Explanation(letter, None, None, told)
