@@ -49,6 +49,7 @@ class SubjectKind(StrEnum):
     NAME = "name"
     RELEASE = "release"
     RIGHT = "right"
+    CATALOG = "catalog"
 
 
 class AdjudicationError(Exception):
@@ -61,7 +62,8 @@ class Decision:
 
     Attributes:
         number: order of decisions, from 1; 0 for one that is not recorded yet.
-        subject: ``isrc:…``, ``name:…``, ``release:…`` or ``right:…``.
+        subject: ``isrc:…``, ``name:…``, ``release:…``, ``right:…``; ``catalog:…`` is a snapshot
+            whose drift is accepted.
         recording_id: what an accepted subject is.
         who: as they call themselves; why: in their words.
         decided_at: in UTC.
@@ -191,7 +193,7 @@ def checked(decision: Decision, before: Standing, known_recordings: Iterable[str
     if len(decision.why) > WHY_LENGTH_MAX:
         raise AdjudicationError(f"the reason has more than {WHY_LENGTH_MAX} characters")
     kind = kind_of(decision.subject)
-    if decision.action is Action.ACCEPT:
+    if decision.action is Action.ACCEPT and kind is not SubjectKind.CATALOG:
         if kind is SubjectKind.RIGHT:
             raise AdjudicationError(
                 "whether a right holds is for the catalog to say: add a row to its rights table"

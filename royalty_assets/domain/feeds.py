@@ -222,11 +222,28 @@ class DeskConfig(_Configured):
     four_eyes_above: dict[Currency, Amount] = {}
 
 
+class DriftConfig(_Configured):
+    """What may change between the catalog and what was paid or is used, and what more does.
+
+    Attributes:
+        severity: whether what is above a limit warns, or blocks the payout.
+        money_moved_max: currency → money of a month paid before that changes in the catalog may
+            move to others; none may where nothing is said.
+        disagreeing_fraction_max: of a partition's units, those whose ISRC has another title in the
+            catalog.
+    """
+
+    severity: Severity = "warn"
+    money_moved_max: dict[Currency, Amount] = {}
+    disagreeing_fraction_max: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.02")
+
+
 class Project(_Configured):
     """A project's configuration, ``feeds.yaml``."""
 
     catalog: CatalogConfig = CatalogConfig()
     desk: DeskConfig = DeskConfig()
+    drift: DriftConfig = DriftConfig()
     feeds: Annotated[list[Feed], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -40,6 +40,9 @@ STAGE_CHECKS: dict[Stage, dict[str, str]] = {
         "the lake. If red: a defect.",
         "every_decision_names_its_batch": "Invariant 6: each decision carries the SHA-256 of a "
         "batch of its input. If red: a defect.",
+        "usage_agrees_with_catalog": "What usage calls an ISRC is what the catalog calls it, but "
+        "for a few units (`drift` in feeds.yaml). If not: the service or the catalog has the wrong "
+        "ISRC for the named titles.",
     },
     Stage.POOL: {
         "every_row_is_accounted_for": "Invariant 1 for the lines of the pool report.",
@@ -53,6 +56,9 @@ STAGE_CHECKS: dict[Stage, dict[str, str]] = {
         "every_unit_is_accounted_for": "Invariant 1: units in = posted to recordings or suspense.",
         "ledger_balances_to_money_reported": "Receivables are what reports and pools say, to the "
         "last digit.",
+        "catalog_drift_is_within_limits": "Since the month was last paid out, changes in the "
+        "catalog move no more money to others than `drift` in feeds.yaml allows. If red: look at "
+        "the named changes; mend the catalog, or accept it at the desk, under Drift.",
         "remittance_agrees": "Lines, control total and cash of each feed that asks for it agree. "
         "If red: record the payment in remittances/, or ask the sender for the difference.",
     },

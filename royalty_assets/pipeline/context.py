@@ -30,6 +30,8 @@ DATA_CHECKS = frozenset(
         "every_message_is_sent_once",
         "every_pool_is_configured",
         "remittance_agrees",
+        "catalog_drift_is_within_limits",
+        "usage_agrees_with_catalog",
         "rejects_are_within_limits",
         "every_pool_line_is_accepted",
         "every_expected_partition_is_in",

@@ -99,6 +99,8 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
     ]
     batch_ids = tuple(batch.batch_id for batch in batches)
     counts = _sum_counts(batches)
+    disagreeing = _disagreements(context, matcher, batches)
+    blocks = context.project.drift.severity == "block"
     commit = Commit(
         feed=feed.name,
         stage=Stage.MATCHED,
@@ -109,10 +111,15 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
         ),
         batch_ids=batch_ids,
         counts=counts,
-        checks=_checks(context, validated, batches),
+        checks=_checks(context, validated, batches)
+        | {"usage_agrees_with_catalog": disagreeing if blocks else []},
+        warnings={"usage_agrees_with_catalog": disagreeing} if disagreeing and not blocks else {},
     )
     context.registry.commit_partition(commit)
     return Outcome(partition.key, commit)
+
+
+_DISAGREEMENTS_TOLD = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +266,23 @@ def _checks(
             f"a decision names batch {sha256}, which is not its input" for sha256 in strangers
         ],
     }
+
+
+def _disagreements(context: PipelineContext, matcher: Matcher, matched: list[Batch]) -> list[str]:
+    """Titles of known ISRCs that the catalog calls otherwise, if they are many."""
+    names = ["method", "isrc", "title", "artist", "recording_id", "units"]
+    decided = _in_lake(context, matched, names)
+    units = int(decided["units"].sum())
+    found = matcher.disagreements(decided)
+    differing = int(found["units"].sum())
+    if differing <= context.project.drift.disagreeing_fraction_max * units:
+        return []
+    told = [f"{differing:,} of {units:,} units have an ISRC that the catalog calls otherwise"]
+    return told + [
+        f"{row['isrc']}: usage says {row['title'][:80]!r} by {row['artist'][:80]!r}, the catalog "
+        f"{row['title_known']!r} by {row['artist_known']!r} ({row['units']:,} units)"
+        for row in found.head(_DISAGREEMENTS_TOLD).iter_rows(named=True)
+    ]
 
 
 def _in_lake(context: PipelineContext, batches: list[Batch], columns: list[str]) -> pl.DataFrame:

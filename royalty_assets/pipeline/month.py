@@ -34,6 +34,7 @@ from royalty_assets.pipeline.context import (
     next_revision,
     standing,
 )
+from royalty_assets.pipeline.drift import catalog_drift, catalog_revision, drift_is_accepted
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.match import matched_input_sha256, rules_of, rules_touching
 from royalty_assets.pipeline.pool import stated_pool_sha256
@@ -64,7 +65,9 @@ def _ledger_input_sha256(context: PipelineContext, wanted: _MonthInput) -> str:
     return combined_sha256(
         [
             LEDGER_VERSION,
+            context.project.drift.model_dump_json(),
             *([remittances] if remittances else []),
+            *(["drift accepted"] if drift_is_accepted(context) else []),
             *(batch.sha256 for batch in wanted.matched),
             *(batch.sha256 for batch in wanted.pools),
             *wanted.wanting,
@@ -91,6 +94,8 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     ledger = build_ledger(_usage(context, wanted.matched), pools)
     recount = _recount(context, wanted, pools)
     committed = _commit_batch(context, month, Stage.LEDGER, input_sha256, [("ledger", ledger)])
+    drift = catalog_drift(context, month, ledger)
+    blocks = context.project.drift.severity == "block"
     claims = ledger.filter(pl.col("account") != Account.RECEIVABLE)
     units = int(claims["units"].sum())
     unpaid, noted = remittance_findings(context, month, recount.by_feed)
@@ -115,8 +120,10 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
             ),
             "ledger_balances_to_money_reported": _money_differences(recount.atoms, ledger),
             "remittance_agrees": unpaid,
+            "catalog_drift_is_within_limits": drift if blocks else [],
         },
-        warnings={"remittance_agrees": noted} if noted else {},
+        warnings=({"remittance_agrees": noted} if noted else {})
+        | ({} if blocks or not drift else {"catalog_drift_is_within_limits": drift}),
     )
     context.registry.commit_partition(commit)
     return Outcome(month.key, commit)
@@ -163,7 +170,11 @@ def pay_out(context: PipelineContext, month: Partition) -> Outcome:
         revision=next_revision(context, LEDGER_FEED, Stage.PAYOUTS, month.key).revision,
         input_sha256=input_sha256,
         batch_ids=(committed.batch_id,),
-        counts={"payees": payouts.payouts["rights_holder_id"].n_unique()},
+        counts={
+            "payees": payouts.payouts["rights_holder_id"].n_unique(),
+            # What the catalog was when this was paid; drift is told against it.
+            "catalog_revision": catalog_revision(context),
+        },
         checks={
             "every_amount_is_accounted_for": invariants.money_is_accounted_for(payouts.balance),
             "every_split_is_whole": _split_differences(ledger, payouts),

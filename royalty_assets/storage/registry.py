@@ -215,6 +215,17 @@ class Registry:
             row = connection.execute(query).one_or_none()
         return None if row is None else _commit(row)
 
+    def commit_of_revision(
+        self, feed: str, stage: Stage, partition_key: str, revision: int
+    ) -> Commit | None:
+        """One commit, in force or superseded."""
+        query = sa.select(tables.commits).where(
+            *_of_revision(tables.commits, PartitionRevision(feed, stage, partition_key, revision))
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _commit(row)
+
     def commits(
         self, stage: Stage, feed: str | None = None, partition_keys: Sequence[str] | None = None
     ) -> list[Commit]:

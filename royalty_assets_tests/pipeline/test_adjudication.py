@@ -11,6 +11,8 @@ from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.adjudicate import Ruling, add_recording, last_number, rule_on
 from royalty_assets.pipeline.catalog import take_catalog
+from royalty_assets.pipeline.context import StageBlockedError
+from royalty_assets.pipeline.drift import catalog_subject
 from royalty_assets.pipeline.explain import explain
 from royalty_assets.pipeline.match import match, matched
 from royalty_assets.pipeline.month import blocked_because, month_frames
@@ -233,3 +235,85 @@ def test_a_refused_row_is_explained_too(context):
 def test_what_nobody_reported_has_no_explanation(context):
     assert explain(context, "report.csv:999") == []
     assert explain(context, "no such event") == []
+
+
+SPLIT = "recording_id,rights_holder_id,share\nR1,P3,100\nR2,P2,100\n"
+
+
+def with_drift(context, **drift):
+    content = context.project.model_dump() | {"drift": drift}
+    context.project = context.project.model_validate(content)
+
+
+def ledger_commit(context):
+    return context.registry.commit("ledger", Stage.LEDGER, MARCH.key)
+
+
+def test_a_changed_split_is_told_with_the_money_that_it_moves(context):
+    (context.home / "catalog/shares.csv").write_text(SPLIT)
+    run_month(context, MARCH)
+    told = ledger_commit(context).warnings["catalog_drift_is_within_limits"]
+    assert told == [
+        "changes in the catalog move 1 EUR that was paid to others",
+        "R1: splits was 'P1 100.0', is 'P3 100.0'; moves 1 EUR",
+    ]
+    assert paid(context) == {"P3": Decimal(1)}
+
+
+def test_drift_that_blocks_is_paid_once_a_person_accepts_it(context):
+    with_drift(context, severity="block")
+    (context.home / "catalog/shares.csv").write_text(SPLIT)
+    with pytest.raises(StageBlockedError, match="move 1 EUR"):
+        run_month(context, MARCH)
+    assert paid(context) == {"P1": Decimal(1)}
+    rule_on(context, Question(catalog_subject(context)), Ruling(Action.ACCEPT, "Ann", "agreed"))
+    run_month(context, MARCH)
+    assert paid(context) == {"P3": Decimal(1)}
+
+
+def test_what_moves_no_more_than_allowed_is_not_told(context):
+    with_drift(context, severity="block", money_moved_max={"EUR": "1.00"})
+    (context.home / "catalog/shares.csv").write_text(SPLIT)
+    run_month(context, MARCH)
+    assert paid(context) == {"P3": Decimal(1)}
+
+
+@pytest.mark.parametrize(
+    ("recordings", "told"),
+    [
+        ("R2,USUM70600056,Sun,Ada\n", "R1 (Flowers by Ada) is no longer in the catalog"),
+        ("R1,USUM70600056,Flowers,Ada\nR2,USUM70600055,Sun,Ada\n", "R1: isrc was 'USUM70600055'"),
+    ],
+)
+def test_a_repointed_isrc_or_a_lost_recording_is_told(context, recordings, told):
+    (context.home / "catalog/recordings.csv").write_text(
+        "recording_id,isrc,title,artist\n" + recordings
+    )
+    run_month(context, MARCH)
+    findings = ledger_commit(context).warnings["catalog_drift_is_within_limits"]
+    assert any(told in finding and "moves 1 EUR" in finding for finding in findings)
+
+
+def test_a_new_title_that_moves_nothing_is_not_told(context):
+    (context.home / "catalog/recordings.csv").write_text(
+        "recording_id,isrc,title,artist\nR1,USUM70600055,Flowers!,Ada\nR2,USUM70600056,Sun,Ada\n"
+    )
+    run_month(context, MARCH)
+    assert "catalog_drift_is_within_limits" not in ledger_commit(context).warnings
+
+
+def test_usage_that_calls_an_isrc_otherwise_is_told(context):
+    (context.home / "inbox/report.csv").write_text(
+        HEADER + "2025-03-01,DE,USUM70600055,Quite Another Song,Bob,10,1.00,EUR\n"
+        "2025-03-02,DE,USUM70600056,SUN (Remastered),Ada,10,1.00,EUR\n"
+    )
+    run_month(context, MARCH)
+    (commit,) = context.registry.commits(Stage.MATCHED)
+    assert commit.is_green
+    told = commit.warnings["usage_agrees_with_catalog"]
+    assert told[0] == "10 of 20 units have an ISRC that the catalog calls otherwise"
+    assert "usage says 'Quite Another Song' by 'Bob', the catalog 'Flowers' by 'Ada'" in told[1]
+    with_drift(context, severity="block")
+    (context.home / "catalog/extra.csv").write_text("isrc,title,artist\nUSUM70600099,X,Y\n")
+    with pytest.raises(StageBlockedError, match="calls otherwise"):
+        run_month(context, MARCH)

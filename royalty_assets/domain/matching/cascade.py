@@ -142,6 +142,36 @@ class Matcher:
             .select("recording_id", "score", "title_score", "artist_score", "levels")
         )
 
+    def disagreements(self, decided: pl.DataFrame) -> pl.DataFrame:
+        """Usage that an ISRC decided and that the catalog calls otherwise.
+
+        Args:
+            decided: what ``decide`` gave, with ``units``.
+
+        Returns:
+            ``isrc``, ``title``, ``artist``, ``recording_id``, ``title_known``, ``artist_known``
+            and ``units``, most units first.
+        """
+        named = (
+            decided.filter((pl.col("method") == "isrc") & (pl.col("title") != ""))
+            .group_by("isrc", "title", "artist", "recording_id")
+            .agg(pl.col("units").sum())
+        )
+        known = self._catalog.recordings.select("recording_id", "title", "artist")
+        both = named.join(known, on="recording_id", suffix="_known")
+        # Most usage says just what the catalog says, and need not be brought to a normal form.
+        other = pl.col("title").str.to_lowercase() != pl.col("title_known").str.to_lowercase()
+        both = both.filter(other).sort(
+            "units", "isrc", "title", "artist", descending=[True] + 3 * [False]
+        )
+        said = normal_names(both.select("title", "artist").rows())["core"]
+        there = normal_names(both.select("title_known", "artist_known").rows())["core"]
+        score = _pairwise(said, there)
+        far = pl.Series(score < TITLE_SCORE_COMPARED_MIN, dtype=pl.Boolean)
+        return both.filter(far).select(
+            "isrc", "title", "artist", "recording_id", "title_known", "artist_known", "units"
+        )
+
     def _candidate_index(self) -> CandidateIndex:
         if self._index is None:
             self._index = CandidateIndex.build(self._catalog.recordings)

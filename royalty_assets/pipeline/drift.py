@@ -1,0 +1,91 @@
+"""What changed in the catalog since a month was paid, as a finding before it is paid again."""
+
+import polars as pl
+
+from royalty_assets.domain.adjudication import Action, State, standings
+from royalty_assets.domain.batches import Commit, Stage
+from royalty_assets.domain.drift import (
+    Change,
+    compare_catalogs,
+    drift_findings,
+    money_moved,
+)
+from royalty_assets.domain.money import to_atoms
+from royalty_assets.domain.payouts import build_payouts
+from royalty_assets.domain.windows import Partition
+from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog, shares_in_force
+from royalty_assets.pipeline.context import (
+    CATALOG_FEED,
+    CATALOG_PARTITION,
+    LEDGER_FEED,
+    PipelineContext,
+)
+from royalty_assets.storage.lake import read_frame
+
+_LINES = 2  # where a payout's batch has its lines
+
+
+def catalog_subject(context: PipelineContext) -> str:
+    """What a decision about the catalog in force is a decision about."""
+    return f"catalog:{catalog_in_force(context)[0]}"
+
+
+def drift_is_accepted(context: PipelineContext) -> bool:
+    """Whether a person has accepted what the catalog in force moves."""
+    if context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION) is None:
+        return False
+    subject = catalog_subject(context)
+    decided = standings(context.registry.adjudications(subject), context.now().date())
+    standing = decided.get(subject)
+    return (
+        standing is not None
+        and standing.state is State.RESOLVED
+        and standing.decision is not None
+        and standing.decision.action in {Action.ACCEPT, Action.CONFIRM}
+    )
+
+
+def catalog_revision(context: PipelineContext) -> int:
+    """Which revision of the catalog is in force; -1 if none is."""
+    commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
+    return -1 if commit is None else commit.revision
+
+
+def catalog_drift(context: PipelineContext, month: Partition, ledger: pl.DataFrame) -> list[str]:
+    """What changes in the catalog move of the money that was paid for a month, in words.
+
+    Args:
+        context: the project.
+        month: that is posted anew.
+        ledger: as it is now.
+    """
+    paid = context.registry.commit(LEDGER_FEED, Stage.PAYOUTS, month.key)
+    if paid is None or drift_is_accepted(context):
+        return []
+    changes = changes_since(context, paid)
+    if not changes:
+        return []
+    (batch,) = context.registry.batches_by_id(paid.batch_ids)
+    before = read_frame(context.lake, batch.objects[_LINES])
+    _, shares = shares_in_force(context)
+    now = build_payouts(ledger, shares).lines
+    moved = money_moved(sorted({change.recording_id for change in changes}), before, now)
+    limits = context.project.drift.money_moved_max
+    return drift_findings(changes, moved, {c: to_atoms(limit) for c, limit in limits.items()})
+
+
+def changes_since(context: PipelineContext, paid: Commit) -> list[Change]:
+    """What is different in the catalog from when a month was paid."""
+    revision = paid.counts.get("catalog_revision")
+    if revision is None or revision == catalog_revision(context):
+        return []
+    then = context.registry.commit_of_revision(
+        CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION, revision
+    )
+    if then is None:
+        return []
+    (batch,) = context.registry.batches_by_id(then.batch_ids)
+    _, now = catalog_in_force(context)
+    if batch.batch_id == now.batch_id:
+        return []
+    return compare_catalogs(load_catalog(context, batch), load_catalog(context, now))
