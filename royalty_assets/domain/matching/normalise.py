@@ -67,6 +67,11 @@ def _plain(text: str) -> str:
     return anyascii(undamaged).lower()
 
 
+def plain_text(text: str) -> str:
+    """Lower-case ASCII of the first ``TITLE_LENGTH_MAX`` characters, punctuation and all."""
+    return _plain(text)[:TITLE_LENGTH_MAX]
+
+
 def normalise_title(title: str) -> NormalTitle:
     """Take a title apart. A title that is nothing but a bracket keeps it as its core."""
     plain = _plain(title)
