@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,9 +66,11 @@ def _can_be_mended(error: Exception) -> bool:
     """Whether the error is one of those that say what to do; looked up only when there is one."""
     from royalty_assets.orchestration.runner import AnotherRunError
     from royalty_assets.pipeline.context import StageBlockedError
+    from royalty_assets.sources.linkage_files import LinkageFileError
     from royalty_assets.sources.templates import TemplateError
 
-    return isinstance(error, SettingsError | TemplateError | AnotherRunError | StageBlockedError)
+    by_what_they_say = SettingsError | TemplateError | LinkageFileError
+    return isinstance(error, by_what_they_say | AnotherRunError | StageBlockedError)
 
 
 @contextmanager
@@ -437,6 +440,62 @@ def _templates(project: Path | None) -> "list[Template]":
 
     own = [] if project is None else read_templates(project / "templates")
     return [*bundled_templates(), *own]
+
+
+class ExampleKind(StrEnum):
+    """How files of examples are laid out."""
+
+    CLUSTERS = "clusters"
+    PAIRS = "pairs"
+
+
+TrainFile = Annotated[
+    Path, typer.Option(exists=True, dir_okay=False, help="Labelled examples to learn from.")
+]
+TestFile = Annotated[
+    Path, typer.Option(exists=True, dir_okay=False, help="Labelled examples to be measured on.")
+]
+
+
+@app.command("bench-matching")
+def bench_matching(
+    kind: Annotated[ExampleKind, typer.Option(help="How both files are laid out.")],
+    train: TrainFile,
+    test: TestFile,
+    fields: Annotated[
+        str | None, typer.Option(help="Only these, as title,artist; else all that both files have.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Measure matching on labelled files: precision, recall and F1.
+
+    **clusters**: CSV with a header of at least `cluster,title`, and any of `number`, `artist`,
+    `album`, `year`, `language`; records of one cluster are one recording. Counted are all pairs
+    of records.
+
+    **pairs**: lines of left, right and label (1 or 0), separated by tabs; a side is
+    `COL title VAL ... COL artist VAL ...`, and any of `album`, `price`, `copyright`, `duration`,
+    `released`, or the iTunes-Amazon benchmark's own names.
+
+    Weights and threshold are learnt from the training file alone.
+
+    `royalty-assets bench-matching --kind clusters --train train.csv --test valid.csv`
+    """
+    from royalty_assets.matching_quality import FIELDS, measure_matching, show_quality
+
+    wanted = None
+    if fields is not None:
+        wanted = [name.strip() for name in fields.split(",") if name.strip()]
+        known = FIELDS[kind.value]
+        if not wanted or (unknown := [name for name in wanted if name not in known]):
+            told = f"no field {unknown[0]!r}" if wanted else "no field is named"
+            raise typer.BadParameter(f"{told}; {kind.value} files have {', '.join(known)}")
+    with _told_errors():
+        quality = measure_matching(kind.value, train, test, wanted)
+    if as_json:
+        typer.echo(json.dumps(quality.as_json(), indent=1))
+    else:
+        show_quality(console, quality)
 
 
 @app.command()
