@@ -98,7 +98,7 @@ def song_title(title: str) -> SongTitle:
 
 
 def _tidy(text: str) -> str:
-    """Plain text, tokenised English put together: ``I 'm`` is ``im``, ``Ke $ ha`` ``kesha``."""
+    """Plain text, tokenised English put together: ``I 'm`` is ``im``, ``$ ign`` is ``sign``."""
     joined = _SPACED_APOSTROPHE.sub("", plain_text(text).replace("`", "'"))
     joined = _DOLLAR_LETTER.sub("s", joined).replace("$", "s").replace("&", " and ")
     return _INITIALS.sub("", joined)
