@@ -6,10 +6,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui desk test lint format bench fuzz lock clean
+.PHONY: help demo ui desk test lint format bench bench-matching fuzz lock clean
 
 help: ## List the targets.
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: .venv/runtime ## Simulate three services for a day and pay the month out (project in data/).
 	@$(BIN)/royalty-assets demo data
@@ -38,6 +38,12 @@ format: .venv/dev ## Format the code and mend what can be mended.
 
 bench: .venv/dev ## Measure the pipeline beside peers (SCALE=2 for twice the events).
 	@$(BIN)/python -m benchmarks
+
+bench-matching: .venv/dev ## Measure matching on public benchmarks beside splink (MATCHING_DATA=../shared/data).
+	@test ! -d "$${MATCHING_DATA:-../shared/data}" \
+		|| $(MAKE) --no-print-directory .venv/splink/installed \
+		|| echo "splink could not be installed; measuring without it"
+	@$(BIN)/python -m benchmarks.matching
 
 fuzz: .venv/dev ## Fuzz the report readers with atheris (FUZZ_SECONDS=60).
 	@$(BIN)/uv pip install --quiet atheris
@@ -70,4 +76,12 @@ clean: ## Remove the environment, what runs wrote, and caches.
 .venv/dev: .venv/runtime requirements/dev.lock
 	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.lock
 	@$(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+# A peer to measure against, in an environment of its own: the project does not need it.
+.venv/splink/installed: .venv/uv
+	@echo "Installing splink into .venv/splink ..."
+	@$(BIN)/uv venv --quiet --allow-existing .venv/splink
+	@$(BIN)/uv pip install --quiet --python .venv/splink/bin/python \
+		splink==5.0.0 duckdb==2.0.1 pyarrow==26.0.1
 	@touch $@
