@@ -157,20 +157,21 @@ def _side(path: Path, number: int, text: str) -> dict[str, str]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the number of their last line; blank lines are nothing."""
+    """Rows with the number of the line that they begin on; blank lines are nothing."""
     reader = csv.reader(StringIO(_text(path), newline=""), strict=True)
     while True:
+        line = reader.line_num + 1
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             raise LinkageFileError(
-                f"{path}, line {reader.line_num}: {error}; quotation marks inside a quoted cell "
-                'are written twice ("")'
+                f"{path}, line {line}: {error}; quotation marks inside a quoted cell are "
+                'written twice ("")'
             ) from None
         if row:
-            yield reader.line_num, row
+            yield line, row
 
 
 def _text(path: Path) -> str:

@@ -51,6 +51,7 @@ def test_a_cell_of_ten_megabytes_is_read(file):
         ("cluster,title\n1,Stay\n1,Stay, or go\n", "line 3: 3 cells where the header has 2"),
         ("cluster,title\n1,Stay\n1\n", "line 3: 1 cells"),
         ("cluster,title\n1,Stay\n ,Go\n", "line 3: the cluster is empty"),
+        ('cluster,title\n1,Go\n1,"Stay\n1,Here\n', "line 3: unexpected end of data"),
         ('cluster,title\n1,"Stay" or go\n', "line 2: ',' expected after '\"'"),
     ],
 )
