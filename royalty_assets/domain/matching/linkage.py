@@ -12,6 +12,7 @@ import numpy as np
 
 from royalty_assets.domain.matching.clusters import (
     CandidatePairs,
+    LinkageRecord,
     average_link,
     compare_records,
     linkage_record,
@@ -93,7 +94,8 @@ def learn_clusters(records: Sequence[Record], clusters: Sequence[Hashable]) -> C
     qualities = []
     for bias in _BIASES:
         found = average_link(len(distinct), pairs, held_out - bias, size_max)
-        qualities.append(Quality.of_clusters(clusters, [found[place] for place in places]).f1)
+        of_records = _of_records(found, places, distinct)
+        qualities.append(Quality.of_clusters(clusters, of_records).f1)
     # Its neighbours have a say, so that no single lucky point is chosen.
     smooth = np.convolve(np.pad(qualities, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
     bias = float(_BIASES[int(np.argmax(np.round(smooth, 9)))])
@@ -105,7 +107,8 @@ def find_clusters(model: ClusterModel, records: Sequence[Record]) -> tuple[list[
 
     Returns:
         Each record's cluster, in the order given, and how many pairs were compared. Cluster
-        numbers do not depend on the order of the records.
+        numbers do not depend on the order of the records; a record without any words is a cluster
+        of its own, numbered below 0 by its place.
     """
     normal = [linkage_record(record) for record in records]
     distinct = sorted(set(normal))
@@ -113,7 +116,17 @@ def find_clusters(model: ClusterModel, records: Sequence[Record]) -> tuple[list[
     pairs, features = compare_records(distinct)
     logits = model.weights.logits(features) - model.bias
     found = average_link(len(distinct), pairs, logits, model.size_max)
-    return [found[position[record]] for record in normal], len(pairs)
+    places = [position[record] for record in normal]
+    return _of_records(found, places, distinct), len(pairs)
+
+
+def _of_records(
+    found: Sequence[int], places: Sequence[int], distinct: Sequence[LinkageRecord]
+) -> list[int]:
+    """Each record's cluster from that of what it says; what says nothing is not the same."""
+    return [
+        found[place] if distinct[place].segments else -1 - at for at, place in enumerate(places)
+    ]
 
 
 def _fit_clusters(features: Floats, truth: Floats) -> LogisticModel:

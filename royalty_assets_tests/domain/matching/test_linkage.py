@@ -222,6 +222,12 @@ def test_records_that_say_the_same_are_one_however_often_they_come():
     assert thrice == once * 3
 
 
+def test_records_that_say_nothing_are_not_the_same():
+    model = learn_clusters(TRAIN, clusters_of(TRAIN))
+    found, _ = find_clusters(model, [{"title": "null", "year": "1999"}, {}, {}, *TEST])
+    assert len({*found[:3]} | {*found[3:]}) == 3 + len({*found[3:]})
+
+
 def test_titles_and_artists_are_enough_to_learn_from():
     def only(rows):
         return [{name: row[name] for name in ("title", "artist")} for row in rows]
