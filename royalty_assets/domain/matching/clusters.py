@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rapidfuzz import fuzz
+from rapidfuzz import fuzz, process
 
 from royalty_assets.domain.matching.logistic import Floats, Integers
 from royalty_assets.domain.matching.normalise import plain_text
@@ -148,23 +148,25 @@ def _candidates(grams: _Trigrams) -> CandidatePairs:
         for gram in own:
             if 2 <= grams.occurrences[gram] <= _TRIGRAM_RECORDS_MAX:
                 holders[gram].append(record)
-    postings = {gram: np.array(records) for gram, records in holders.items()}
+    postings = {
+        gram: (np.array(records), float(grams.weights[gram])) for gram, records in holders.items()
+    }
     norms = np.array(grams.norms)
     found: set[tuple[int, int]] = set()
     for record, own in enumerate(grams.of):
-        rare = [gram for gram in own if gram in postings]
+        rare = [postings[gram] for gram in own if gram in postings]
         if not rare:
             continue
-        met = [postings[gram] for gram in rare]
-        each = np.repeat([float(grams.weights[gram]) for gram in rare], list(map(len, met)))
-        shared = np.bincount(np.concatenate(met), weights=each)
-        shared[record : record + 1] = 0
-        others = np.flatnonzero(shared)
+        shared = np.zeros(len(norms))
+        for records, weight in rare:
+            shared[records] += weight
+        shared[record] = 0
         # Between cosine and containment, so that a short record still finds its long twin.
-        scale = np.minimum(norms[record], norms[others]) * np.sqrt(norms[record] * norms[others])
-        similarity = shared[others] / _WEIGHT_SCALE / scale
-        nearest = np.lexsort((others, -similarity))[:NEIGHBOURS_MAX]
-        for other in others[nearest[similarity[nearest] > _SIMILARITY_MIN]].tolist():
+        scale = np.minimum(norms[record], norms) * np.sqrt(norms[record] * norms)
+        similarity = shared / (scale * _WEIGHT_SCALE)
+        others = np.flatnonzero(similarity > _SIMILARITY_MIN)
+        nearest = np.lexsort((others, -similarity[others]))[:NEIGHBOURS_MAX]
+        for other in others[nearest].tolist():
             found.add((min(record, other), max(record, other)))
     pairs = np.array(sorted(found), dtype=np.int64).reshape(len(found), 2)
     return CandidatePairs(pairs[:, 0], pairs[:, 1])
@@ -186,8 +188,16 @@ def compare_records(records: Sequence[LinkageRecord]) -> tuple[CandidatePairs, F
     words = [list(dict.fromkeys(text.split()))[:_WORDS_MAX] for text in texts]
     occurrences = Counter(word for own in words for word in own)
     weights = {word: rarity(occurs, len(records)) for word, occurs in occurrences.items()}
+    lefts, rights = pairs.left.tolist(), pairs.right.tolist()
+    token_sets, token_sorts = (
+        process.cpdist(
+            [texts[i] for i in lefts], [texts[j] for j in rights], scorer=scorer, dtype=np.float64
+        )
+        / 100
+        for scorer in (fuzz.token_set_ratio, fuzz.token_sort_ratio)
+    )
     rows = []
-    for i, j in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True):
+    for at, (i, j) in enumerate(zip(lefts, rights, strict=True)):
         one, other = records[i], records[j]
         shared = grams.shared(i, j)
         smaller = min(grams.norms[i], grams.norms[j])
@@ -202,8 +212,8 @@ def compare_records(records: Sequence[LinkageRecord]) -> tuple[CandidatePairs, F
                 shared / smaller**2,
                 *sorted(share for share, _ in covered),
                 *sorted(lacking for _, lacking in covered),
-                fuzz.token_set_ratio(texts[i], texts[j]) / 100,
-                fuzz.token_sort_ratio(texts[i], texts[j]) / 100,
+                token_sets[at],
+                token_sorts[at],
                 min(parts),
                 max(parts),
                 code_similarity(one.number, other.number),
