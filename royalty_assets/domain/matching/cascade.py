@@ -10,28 +10,22 @@ and date of use. Scores are percentages; they order candidates and are no probab
 import hashlib
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
-from rapidfuzz import fuzz, process
 
 from royalty_assets.domain.adjudication import Rule
 from royalty_assets.domain.catalog import Catalog
 from royalty_assets.domain.matching.candidates import CandidateIndex, normal_names
 from royalty_assets.domain.matching.releases import ReleaseIndex
+from royalty_assets.domain.matching.scoring import score_candidates as _score
 from royalty_assets.domain.territories import TerritorySet
 
-MATCHER_VERSION = "3"
+MATCHER_VERSION = "4"
 """Changes whenever a decision may come out differently on the same catalog."""
 
 TITLE_SCORE_MIN = 88.0
 ARTIST_SCORE_MIN = 88.0
 SCORE_MIN = 90.0
-TITLE_SCORE_COMPARED_MIN = 60.0
-"""A title farther off than this cannot be accepted, nor come within the margin of one that is."""
 MARGIN_MIN = 3.0
-_TITLE_WEIGHT = 0.6
-_EDITION_PENALTY = 1.0
-_VERSION_SCORE_MIN = 90.0
 _QUERIES_PER_CHUNK = 2_000
 _SUBJECT_LENGTH_MAX = 150
 
@@ -421,89 +415,6 @@ def decide_names(index: CandidateIndex, names: Sequence[tuple[str, str]]) -> pl.
         .otherwise(pl.col("recording_id"))
         .alias("recording_id"),
     ).select(_NAME_DECISION_SCHEMA.keys())
-
-
-def _score(index: CandidateIndex, queries: pl.DataFrame) -> pl.DataFrame:
-    pairs = (
-        index.pairs(queries)
-        .join(queries.drop("title", "artist"), on="query")
-        .join(index.names.drop("title", "artist"), on="candidate", suffix="_known")
-    )
-    title_score = _pairwise(pairs["core"], pairs["core_known"])
-    near = title_score >= TITLE_SCORE_COMPARED_MIN
-    pairs, title_score = pairs.filter(pl.Series(near, dtype=pl.Boolean)), title_score[near]
-    artist_score = _artist_scores(pairs)
-    version_score = np.where(
-        (pairs["version"] == pairs["version_known"]).to_numpy(),
-        100.0,
-        _pairwise(pairs["version"], pairs["version_known"]),
-    )
-    both = _TITLE_WEIGHT * title_score + (1 - _TITLE_WEIGHT) * artist_score
-    return pairs.select(
-        "query",
-        "recording_id",
-        pl.Series("title_score", title_score),
-        pl.Series("artist_score", artist_score),
-        pl.Series("version_agrees", version_score >= _VERSION_SCORE_MIN) & _guests_agree(),
-        (pl.col("numbers") == pl.col("numbers_known")).alias("numbers_agree"),
-        pl.Series("both", both),
-        (pl.col("edition") == pl.col("edition_known")).alias("same_edition"),
-    ).with_columns(
-        # What disagrees in version or number is ranked below all that agrees, and still told.
-        (
-            pl.col("both")
-            - pl.when("same_edition").then(0.0).otherwise(_EDITION_PENALTY)
-            - pl.when(pl.col("version_agrees") & pl.col("numbers_agree")).then(0.0).otherwise(25.0)
-        )
-        .clip(lower_bound=0.0)
-        .round(2)
-        .alias("score"),
-        (
-            (pl.col("both") == 100.0)
-            & pl.col("same_edition")
-            & pl.col("version_agrees")
-            & pl.col("numbers_agree")
-        ).alias("equal"),
-    )
-
-
-def _guests_agree() -> pl.Expr:
-    """Not so where one side was recorded with a guest and the other knows of nobody."""
-
-    def alone(suffix: str) -> pl.Expr:
-        no_guest = pl.col(f"guest{suffix}") == ""
-        return no_guest & ~pl.col(f"credits{suffix}").str.contains("|", literal=True)
-
-    here, there = (pl.col("guest") == "with"), (pl.col("guest_known") == "with")
-    return ~((here & alone("_known")) | (there & alone("")))
-
-
-def _pairwise(left: pl.Series, right: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    if left.is_empty():
-        return np.empty(0)
-    return process.cpdist(
-        left.to_list(), right.to_list(), scorer=fuzz.token_sort_ratio, dtype=np.float64
-    )
-
-
-def _artist_scores(pairs: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The best of: all credits compared, or either first credit with any credit of the other."""
-    whole = _pairwise(
-        pairs["credits"].str.replace_all("|", " ", literal=True),
-        pairs["credits_known"].str.replace_all("|", " ", literal=True),
-    )
-    listed = [
-        max(
-            max((fuzz.ratio(first, credit) for credit in known.split("|")), default=0.0),
-            max((fuzz.ratio(first_known, credit) for credit in sent.split("|")), default=0.0),
-        )
-        if first and first_known
-        else 0.0
-        for first, sent, first_known, known in pairs.select(
-            "first_credit", "credits", "first_credit_known", "credits_known"
-        ).iter_rows()
-    ]
-    return np.maximum(whole, np.array(listed, dtype=np.float64))
 
 
 def _reason() -> pl.Expr:

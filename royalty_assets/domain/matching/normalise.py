@@ -9,6 +9,7 @@ import html
 import re
 from dataclasses import dataclass
 
+import polars as pl
 from anyascii import anyascii
 
 TITLE_LENGTH_MAX = 300
@@ -36,6 +37,10 @@ _YEAR = re.compile(r"(?:19|20)\d\d|\d+(?:st|nd|rd|th)")
 _CREDIT_SEPARATORS = re.compile(
     r"\s*(?:[,;/&+|]|\bfeat\b\.?|\bft\b\.?|\bfeaturing\b|\bwith\b|\band\b|\bx\b|\bvs\b\.?)\s*"
 )
+
+# Titles of nothing but words and plain punctuation, which are decided by column: most of them.
+_SIMPLE = r"^[0-9A-Za-z ,.!?'\"/:*#%+_-]*$"
+_NOT_SIMPLE = r"(?i) - |\b(?:feat|ft|featuring)\b|remix|instrumental|karaoke"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +121,56 @@ def normalise_credits(artist: str) -> list[str]:
     """The credited artists, first one first."""
     credited = [_words(credit) for credit in _CREDIT_SEPARATORS.split(_plain(artist))]
     return [credit for credit in credited if credit]
+
+
+_TITLE_PARTS = dict.fromkeys(("core", "version", "edition", "numbers", "guest"), pl.String())
+_ARTIST_PARTS = dict.fromkeys(("first_credit", "credits"), pl.String())
+
+
+def normalise_titles(titles: pl.Series) -> pl.DataFrame:
+    """``normalise_title`` of each, as columns; a title that is there often is looked at once."""
+    distinct = titles.unique(maintain_order=True).alias("title").to_frame()
+    title = pl.col("title")
+    is_simple = (
+        (title.str.len_bytes() <= TITLE_LENGTH_MAX)
+        & title.str.contains(_SIMPLE)
+        & ~title.str.contains(_NOT_SIMPLE)
+    )
+    simple = distinct.filter(is_simple)
+    core = (
+        title.str.to_lowercase()
+        .str.replace_all("'", "", literal=True)
+        .str.replace_all("[^a-z0-9]+", " ")
+        .str.strip_chars(" ")
+    )
+    by_column = simple.select("title", core.alias("core")).with_columns(
+        pl.lit("").alias("version"),
+        pl.lit("").alias("edition"),
+        pl.col("core").str.extract_all(r"\b[0-9]+\b").list.join(" ").alias("numbers"),
+        pl.lit("").alias("guest"),
+    )
+    others = distinct.filter(~is_simple)
+    parts = [normalise_title(text) for text in others["title"]]
+    one_by_one = others.hstack(
+        pl.DataFrame([[getattr(part, name) for part in parts] for name in _TITLE_PARTS], _TITLE_PARTS)
+    )
+    return _for_each(titles, pl.concat([by_column, one_by_one]))
+
+
+def normalise_artists(artists: pl.Series) -> pl.DataFrame:
+    """``normalise_credits`` of each, as columns: the first one, and all of them with ``|``."""
+    distinct = artists.unique(maintain_order=True).alias("artist").to_frame()
+    credited = [normalise_credits(text) for text in distinct["artist"]]
+    columns = [
+        [names[0] if names else "" for names in credited],
+        ["|".join(names) for names in credited],
+    ]
+    return _for_each(artists, distinct.hstack(pl.DataFrame(columns, _ARTIST_PARTS)))
+
+
+def _for_each(texts: pl.Series, parts: pl.DataFrame) -> pl.DataFrame:
+    """The parts of each text, in the order of the texts; ``parts`` begins with its text."""
+    key = parts.columns[0]
+    return (
+        texts.alias(key).to_frame().join(parts, on=key, how="left", maintain_order="left").drop(key)
+    )
