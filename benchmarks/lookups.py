@@ -47,6 +47,7 @@ _VERSIONS = (
     (" (Radio Edit)", 0.02),
     (", Pt. 2", 0.01),
 )
+_EDITIONS = (" - Remastered {year}", " (Radio Edit)")
 
 Name = tuple[str, str]
 
@@ -94,30 +95,33 @@ def make_recordings(number: int) -> pl.DataFrame:
     # An artist's songs: few have very many. A cover is a song's title under another artist.
     shares = 1.0 / (np.arange(len(artists)) + 30.0) ** 0.8
     drawn = generator.choice(len(artists), len(songs), p=shares / shares.sum())
-    rows: list[tuple[str, str]] = []
+    # Issues of one recording (a remaster, an edit) share a number: they are held back together.
+    rows: list[tuple[str, str, int]] = []
     chances = generator.random((len(songs), len(_VERSIONS) + 3))
     for song, title in enumerate(songs):
         artist = artists[drawn[song]]
         if chances[song, -1] < 0.12:
             artist += (", ", " & ", " feat. ")[song % 3] + artists[drawn[-song - 1]]
-        rows.append((title, artist))
+        rows.append((title, artist, song))
         if chances[song, -2] < 0.06:
-            rows.append((title, artists[drawn[-song - 2]]))
+            rows.append((title, artists[drawn[-song - 2]], -len(rows)))
         for (form, share), chance in zip(_VERSIONS, chances[song], strict=False):
             if chance < share:
                 word = words.words[(song * 7919) % len(words.words)].title()
-                rows.append((title + form.format(word=word, year=1990 + song % 33), artist))
+                name = title + form.format(word=word, year=1990 + song % 33)
+                rows.append((name, artist, song if form in _EDITIONS else -len(rows)))
         if len(rows) >= number:
             break
     rows = [rows[i] for i in generator.permutation(len(rows))]
+    is_held_back = generator.integers(0, 1000, 2 * len(rows)) < _HELD_BACK_PER_MILLE
     ids = [f"R{i:07d}" for i in range(len(rows))]
     return pl.DataFrame(
         {
             "recording_id": ids,
             "isrc": [f"QZ{i:010d}" for i in range(len(rows))],
-            "title": [title for title, _ in rows],
-            "artist": [artist for _, artist in rows],
-            "is_held_back": generator.integers(0, 1000, len(rows)) < _HELD_BACK_PER_MILLE,
+            "title": [title for title, _, _ in rows],
+            "artist": [artist for _, artist, _ in rows],
+            "is_held_back": is_held_back[[song for _, _, song in rows]],
         }
     )
 

@@ -23,6 +23,7 @@ from royalty_assets.domain.matching.texts import (
     Hashes,
     Integers,
     SimilarTexts,
+    distinct,
     expand,
     in_steps,
     letters_of,
@@ -33,6 +34,8 @@ from royalty_assets.domain.matching.texts import (
 
 TITLE_SCORE_COMPARED_MIN = 60.0
 """A title farther off than this cannot be accepted, nor come within the margin of one that is."""
+TITLE_SCORE_RIVAL_MIN = 76.0
+"""Under another artist, a title farther off than this is not worth telling."""
 ARTIST_SCORE_FOUND_MIN = 80.0
 """At most the least artist score that is accepted."""
 _TITLE_SCORE_FOUND_MIN = 80.0
@@ -230,7 +233,7 @@ class CandidateIndex:
     def pairs(self, queries: pl.DataFrame) -> pl.DataFrame:
         """(query, candidate) pairs worth comparing, for names with a ``query`` row number."""
         search = _Search(self.postings, queries["core"])
-        found = np.unique(
+        found = distinct(
             np.concatenate([search.by_artist(queries["credits"]), search.by_title()])
         )
         return pl.DataFrame(
@@ -297,7 +300,7 @@ class _Search:
         texts_of = Lists.of(numbers, owners, len(texts))
         pair, asked_artist = texts_of.of_keys(text[row])
         width = np.int64(len(postings.recordings_of_artist.starts))
-        similar = np.unique(asked_artist.astype(np.int64) * width + artists[pair])
+        similar = distinct(asked_artist.astype(np.int64) * width + artists[pair])
         similar_to = Lists.of(similar // width, similar % width, len(asked))
         queries, artists = similar_to.of_keys(asked_of)
         sizes = postings.recordings_of_artist.counts(artists.astype(np.int64))
@@ -327,9 +330,17 @@ class _Search:
             return np.empty(0, np.int64)
         at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
         there = known[at] == hashes
-        return self._near(owners[there], self._postings.recordings_of_hash, at[there])
+        return self._near(
+            owners[there], self._postings.recordings_of_hash, at[there], TITLE_SCORE_RIVAL_MIN
+        )
 
-    def _near(self, queries: Integers, lists: Lists, keys: Integers) -> Integers:
+    def _near(
+        self,
+        queries: Integers,
+        lists: Lists,
+        keys: Integers,
+        score: float = TITLE_SCORE_COMPARED_MIN,
+    ) -> Integers:
         """Those of the keys' recordings whose titles may be similar enough."""
         found = [np.empty(0, np.int64)]
         postings = self._postings
@@ -341,7 +352,7 @@ class _Search:
                 self._letters[asked],
                 postings.lengths[recordings],
                 postings.letters[recordings],
-                TITLE_SCORE_COMPARED_MIN,
+                score,
             )
             found.append(asked[near] << 32 | recordings[near].astype(np.int64))
         return np.concatenate(found)
@@ -365,18 +376,20 @@ def _texts_frames(name: str, texts: SimilarTexts) -> dict[str, pl.DataFrame]:
         name: pl.DataFrame(
             {"text": texts.texts, "length": texts.lengths, "letters": texts.letters}
         ),
-        f"{name}_grams_starts": pl.DataFrame({"start": texts.gram_starts}),
-        f"{name}_grams_items": pl.DataFrame({"item": texts.gram_texts}),
+        f"{name}_hashes": pl.DataFrame({"hash": texts.hashes}),
+        f"{name}_known_starts": pl.DataFrame({"start": texts.hash_starts}),
+        f"{name}_known_items": pl.DataFrame({"item": texts.hash_texts}),
     }
 
 
 def _texts_of(name: str, frames: Mapping[str, pl.DataFrame]) -> SimilarTexts:
     table = frames[name]
-    grams = _lists_of(f"{name}_grams", frames)
+    known = _lists_of(f"{name}_known", frames)
     return SimilarTexts(
         table["text"],
         table["length"].to_numpy(),
         table["letters"].to_numpy(),
-        grams.starts,
-        grams.items,
+        frames[f"{name}_hashes"]["hash"].to_numpy(),
+        known.starts,
+        known.items,
     )

@@ -28,7 +28,7 @@ _EDITION_WORDS = frozenset(
 _EDITION_STARTS = ("from ", "from the ", "music from ", "theme from ")
 _FEATURING = re.compile(r"^(feat|ft|featuring|with)\b\.?\s*")
 _FEATURING_INLINE = re.compile(r"\s(?:feat|ft|featuring)\b\.?\s.*$")
-_SEGMENT = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]|\s[-~]\s([^-~(\[]+)")
+_SEGMENT = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]|\s[-~]\s([^-~(\[]+)|[(\[]([^()\[\]]*)$")
 # What is left of a letter that went through a wrong encoding twice: it stands for one unknown
 # letter, and comparing it as three would count the damage as a difference.
 _ENCODING_DAMAGE = re.compile(r"(?:\N{REPLACEMENT CHARACTER}|ï¿½|ï¿$|ï$|ï¿(?=\s))+")
@@ -77,6 +77,19 @@ def plain_text(text: str) -> str:
     return _plain(text)[:TITLE_LENGTH_MAX]
 
 
+def _begun(words: list[str]) -> str | None:
+    """What a bracket that is cut off began to say, if it may have been a version or a guest.
+
+    Which version cannot be known: what stands there is a version of its own, and agrees with none.
+    """
+    if len(words) == 1 and "featuring".startswith(words[0]):
+        return "feat"
+    known = _VERSION_WORDS.intersection(words) or _EDITION_WORDS.intersection(words)
+    if not known and any(word.startswith(words[-1]) for word in _VERSION_WORDS):
+        return " ".join(words)
+    return None
+
+
 def normalise_title(title: str) -> NormalTitle:
     """Take a title apart. A title that is nothing but a bracket keeps it as its core."""
     plain = _plain(title)
@@ -92,6 +105,9 @@ def normalise_title(title: str) -> NormalTitle:
         words = _words(text).split()
         if not words or segment.start() == 0:
             return f" {text} "
+        if segment[4] is not None and (begun := _begun(words)) is not None:
+            (guests if begun == "feat" else version).extend([begun])
+            return " "
         if _VERSION_WORDS.intersection(words):
             version.extend(w for w in words if w not in _EDITION_WORDS and not _YEAR.fullmatch(w))
             return " "
@@ -123,6 +139,7 @@ def normalise_credits(artist: str) -> list[str]:
     return [credit for credit in credited if credit]
 
 
+_TITLES_PER_STEP = 1 << 15
 _TITLE_PARTS = dict.fromkeys(("core", "version", "edition", "numbers", "guest"), pl.String())
 _ARTIST_PARTS = dict.fromkeys(("first_credit", "credits"), pl.String())
 
@@ -149,12 +166,18 @@ def normalise_titles(titles: pl.Series) -> pl.DataFrame:
         pl.col("core").str.extract_all(r"\b[0-9]+\b").list.join(" ").alias("numbers"),
         pl.lit("").alias("guest"),
     )
-    others = distinct.filter(~is_simple)
-    parts = [normalise_title(text) for text in others["title"]]
-    one_by_one = others.hstack(
-        pl.DataFrame([[getattr(part, name) for part in parts] for name in _TITLE_PARTS], _TITLE_PARTS)
+    one_by_one = [
+        some.hstack(_title_parts(some["title"]))
+        for some in distinct.filter(~is_simple).iter_slices(_TITLES_PER_STEP)
+    ]
+    return _for_each(titles, pl.concat([by_column, *one_by_one]))
+
+
+def _title_parts(titles: pl.Series) -> pl.DataFrame:
+    parts = [normalise_title(title) for title in titles]
+    return pl.DataFrame(
+        [[getattr(part, name) for part in parts] for name in _TITLE_PARTS], _TITLE_PARTS
     )
-    return _for_each(titles, pl.concat([by_column, one_by_one]))
 
 
 def normalise_artists(artists: pl.Series) -> pl.DataFrame:

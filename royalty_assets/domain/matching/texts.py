@@ -6,7 +6,6 @@ itself is rapidfuzz's and its caller's. ``SimilarTexts`` loses no text that is s
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Self
 
 import numpy as np
@@ -17,14 +16,11 @@ from rapidfuzz import fuzz, process
 Integers = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
-_SYMBOLS = 38
-_EDGE = 37
-_GRAMS = _SYMBOLS**3
 _SYMBOL_OF = np.full(256, 36, dtype=np.uint8)
 _SYMBOL_OF[ord("a") : ord("z") + 1] = np.arange(26)
 _SYMBOL_OF[ord("0") : ord("9") + 1] = np.arange(26, 36)
 _SPACE = 36
-_TEXTS_PER_STEP = 1 << 17
+_TEXTS_PER_STEP = 1 << 16
 _PAIRS_PER_STEP = 1 << 20
 _TEXT_LENGTH_MAX = 4_000
 """Far above what a normal form comes to; what is longer is compared by its beginning."""
@@ -104,10 +100,17 @@ def may_be_similar(
     return apart * 100.0 <= (100.0 - score + 1e-6) * (lengths + other_lengths)
 
 
-_POWERS = np.empty(_TEXT_LENGTH_MAX, np.uint64)
-_POWERS[0] = 1
-_POWERS[1:] = 0x9E3779B97F4A7C15
-_POWERS = np.cumprod(_POWERS, dtype=np.uint64)
+_BASE = 0x9E3779B97F4A7C15
+_BASE_INVERSE = pow(_BASE, -1, 1 << 64)
+
+
+def _powers(of: int) -> Hashes:
+    powers = np.full(_TEXT_LENGTH_MAX + 1, of, np.uint64)
+    powers[0] = 1
+    return np.cumprod(powers, dtype=np.uint64)
+
+
+_POWERS, _INVERSES = _powers(_BASE), _powers(_BASE_INVERSE)
 
 
 def _mixed(hashes: Hashes) -> Hashes:
@@ -118,6 +121,15 @@ def _mixed(hashes: Hashes) -> Hashes:
 
 def word_hashes(texts: pl.Series, letters_min: int, words_max: int) -> tuple[Integers, Hashes]:
     """(text, hash) of the first words of every text; short words are left out."""
+    owners, hashes = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+    for at in _steps(len(texts)):
+        some = _word_hashes(texts[at : at + _TEXTS_PER_STEP], letters_min, words_max)
+        owners.append(some[0] + at)
+        hashes.append(some[1])
+    return np.concatenate(owners), np.concatenate(hashes)
+
+
+def _word_hashes(texts: pl.Series, letters_min: int, words_max: int) -> tuple[Integers, Hashes]:
     text = TextBytes.of(texts)
     is_space = text.symbols == _SPACE
     first = np.ones(len(text.symbols), dtype=bool)
@@ -141,91 +153,159 @@ def word_hashes(texts: pl.Series, letters_min: int, words_max: int) -> tuple[Int
 def text_hashes(texts: pl.Series) -> Hashes:
     """A hash of each text's words, in whatever order they stand."""
     hashes = np.zeros(len(texts), np.uint64)
-    for at in _steps(len(texts)):
-        owners, words = word_hashes(texts[at : at + _TEXTS_PER_STEP], 1, _TEXT_LENGTH_MAX)
-        if len(owners):
-            starts = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]])
-            hashes[owners[starts] + at] = np.add.reduceat(_mixed(words), starts)
+    owners, words = word_hashes(texts, 1, _TEXT_LENGTH_MAX)
+    if len(owners):
+        starts = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
+        hashes[owners[starts]] = np.add.reduceat(_mixed(words), starts)
     return hashes
 
 
-def _grams(texts: pl.Series) -> tuple[Integers, Integers]:
-    """(text, trigram), distinct and in order; a text of n letters has n of them, an edge counts."""
-    text = TextBytes.of(texts.replace("", " "))
-    padded = np.full(len(text.symbols) + 2 * len(texts), _EDGE, dtype=np.int64)
-    padded[np.arange(len(text.symbols)) + 2 * text.owners + 1] = text.symbols
-    at = np.arange(len(text.symbols)) + 2 * text.owners
-    grams = (padded[at] * _SYMBOLS + padded[at + 1]) * _SYMBOLS + padded[at + 2]
-    codes = np.unique(text.owners * _GRAMS + grams)
-    return codes // _GRAMS, codes % _GRAMS
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """Stretches of texts, each with a hash of its symbols.
 
-
-@cache
-def _grams_that_tell(length: int, score: float) -> int:
-    """How many different trigrams of a text every similar text must share one of.
-
-    A letter too many breaks up to three of the text's trigrams, one too few up to two; a similar
-    text is apart by a bounded number of both. One more than can be broken will tell.
+    Attributes:
+        owners: the text.
+        sides: which part of it (or of a text that is compared with it) a piece may be.
+        starts: the first symbol.
+        stops: after the last one.
     """
-    broken = 0
-    for other in range(length * 4 + 1):
-        apart = int((100.0 - score + 1e-6) * (length + other) / 100)
-        surplus = (apart + length - other) // 2
-        lack = surplus - (length - other)
-        if surplus >= 0 and lack >= 0:
-            broken = max(broken, 3 * min(surplus, length) + 2 * lack)
-    return broken + 1
+
+    owners: Integers
+    sides: Integers
+    starts: Integers
+    stops: Integers
+
+    def hashes(self, sums: Hashes, offsets: Integers) -> Hashes:
+        """Of each piece as it is."""
+        first = offsets[self.owners]
+        whole = sums[first + self.stops] - sums[first + self.starts]
+        return _salted(whole * _INVERSES[self.starts], self.sides)
+
+    def hashes_without_one(self, sums: Hashes, offsets: Integers) -> tuple[Integers, Hashes]:
+        """(piece, hash) for each piece with one symbol left out, whichever."""
+        piece, left_out = expand(self.starts, self.stops - self.starts)
+        first, start = offsets[self.owners[piece]], self.starts[piece]
+        before = (sums[first + left_out] - sums[first + start]) * _INVERSES[start]
+        after = sums[first + self.stops[piece]] - sums[first + left_out + 1]
+        return piece, _salted(before + after * _INVERSES[start + 1], self.sides[piece])
+
+
+_WHOLE, _LEFT, _RIGHT = 1, 2, 3
+_SHORTENED = np.uint64(0xD6E8FEB86659FD93)
+_WHOLE_LENGTH_MAX = 7
+_LENGTH_APART_MAX = 3
+
+
+def _salted(hashes: Hashes, sides: Integers) -> Hashes:
+    return _mixed(hashes + sides.astype(np.uint64) * np.uint64(0xA0761D6478BD642F))
+
+
+def _sums(texts: pl.Series) -> tuple[Hashes, Integers]:
+    """For each text the running sums that its pieces' hashes come from, and where they begin."""
+    text = TextBytes.of(texts)
+    offsets = np.cumsum(text.lengths) - text.lengths
+    place = np.arange(len(text.symbols)) - offsets[text.owners]
+    sums = np.zeros(len(text.symbols) + 1, np.uint64)
+    np.cumsum((text.symbols + np.uint64(1)) * _POWERS[place], out=sums[1:])
+    return sums, offsets
+
+
+def _halves(lengths: Integers) -> _Pieces:
+    """What a text is found by: itself if it is short, or either half of it."""
+    short = np.flatnonzero(lengths <= _WHOLE_LENGTH_MAX)
+    long = np.flatnonzero(lengths > _WHOLE_LENGTH_MAX)
+    middle, zero = lengths[long] // 2, np.zeros
+    return _Pieces(
+        np.concatenate([short, long, long]),
+        np.repeat([_WHOLE, _LEFT, _RIGHT], [len(short), len(long), len(long)]),
+        np.concatenate([zero(len(short), np.int64), zero(len(long), np.int64), middle]),
+        np.concatenate([lengths[short], middle, lengths[long]]),
+    )
+
+
+def _possible_halves(lengths: Integers) -> _Pieces:
+    """What in a text may be a half of another, of a length up to three apart, but for a letter."""
+    short = np.flatnonzero(lengths <= _WHOLE_LENGTH_MAX + 1)
+    long = np.flatnonzero(lengths + _LENGTH_APART_MAX > _WHOLE_LENGTH_MAX)
+    own = lengths[long]
+    least = np.maximum(own - _LENGTH_APART_MAX, _WHOLE_LENGTH_MAX + 1)
+    most = own + _LENGTH_APART_MAX
+    sides = []
+    for fewest, largest in ((least // 2, most // 2), ((least + 1) // 2, (most + 1) // 2)):
+        stops = np.minimum(largest + 1, own)
+        starts = np.minimum(fewest - 1, stops)
+        row, size = expand(starts, stops - starts + 1)
+        sides.append((long[row], size))
+    (left, left_size), (right, right_size) = sides
+    return _Pieces(
+        np.concatenate([short, left, right]),
+        np.repeat([_WHOLE, _LEFT, _RIGHT], [len(short), len(left), len(right)]),
+        np.concatenate(
+            [np.zeros(len(short) + len(left), np.int64), lengths[right] - right_size]
+        ),
+        np.concatenate([lengths[short], left_size, lengths[right]]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class SimilarTexts:
     """A search for texts that are similar letter by letter (``rapidfuzz.fuzz.ratio``).
 
+    A text is known by its halves, each as it is and with one letter left out. So it is found for
+    any other that is apart by up to three letters inserted or deleted (a replaced one is both):
+    one of the halves has at most one of them. It is also found where one half is as it was. A
+    text of up to seven letters is known by itself, likewise, and found by up to one letter.
+
     Attributes:
         texts: distinct.
         lengths: of each.
         letters: ``letters_of`` each.
-        gram_starts: where the texts with each trigram begin in ``gram_texts``.
-        gram_texts: numbers of texts, by trigram and then by length.
+        hashes: of what they are known by, ascending.
+        hash_starts: where the texts known by each begin in ``hash_texts``, and the last one ends.
+        hash_texts: numbers of texts.
     """
 
     texts: pl.Series
-    lengths: NDArray[np.int32]
+    lengths: Integers
     letters: Hashes
-    gram_starts: Integers
-    gram_texts: NDArray[np.uint32]
+    hashes: Hashes
+    hash_starts: NDArray[np.uint32]
+    hash_texts: NDArray[np.uint32]
 
     @classmethod
     def build(cls, texts: pl.Series) -> Self:
         """Index distinct texts."""
-        lengths = texts.str.len_bytes().to_numpy().astype(np.int32)
-        parts = [_grams(texts[at : at + _TEXTS_PER_STEP]) for at in _steps(len(texts))]
-        at = np.concatenate(
-            [part[0] + step for part, step in zip(parts, _steps(len(texts)), strict=True)]
-            or [np.empty(0, np.int64)]
-        )
-        grams = np.concatenate([part[1] for part in parts] or [np.empty(0, np.int64)])
-        order = np.argsort(grams * 8_192 + np.minimum(lengths[at], 8_191), kind="stable")
-        starts = np.concatenate([[0], np.cumsum(np.bincount(grams, minlength=_GRAMS))])
-        return cls(texts, lengths, letters_of(texts), starts, at[order].astype(np.uint32))
+        lengths = texts.str.len_bytes().to_numpy().astype(np.int64)
+        sums, offsets = _sums(texts)
+        pieces = _halves(lengths)
+        shortened, without_one = pieces.hashes_without_one(sums, offsets)
+        hashes = np.concatenate([pieces.hashes(sums, offsets), without_one ^ _SHORTENED])
+        owners = np.concatenate([pieces.owners, pieces.owners[shortened]]).astype(np.uint32)
+        order = np.lexsort((owners, hashes))
+        hashes, owners = hashes[order], owners[order]
+        fresh = np.ones(len(hashes), dtype=bool)
+        fresh[1:] = hashes[1:] != hashes[:-1]
+        starts = np.append(np.flatnonzero(fresh), len(hashes)).astype(np.uint32)
+        return cls(texts, lengths, letters_of(texts), hashes[fresh], starts, owners)
 
     def find(self, asked: pl.Series, score: float) -> tuple[Integers, Integers]:
-        """(asked, text): all pairs of a ratio of at least ``score``, in order."""
+        """(asked, text): pairs of a ratio of at least ``score``, in order."""
         if asked.is_empty() or self.texts.is_empty():
             return np.empty(0, np.int64), np.empty(0, np.int64)
         lengths, letters = asked.str.len_bytes().to_numpy().astype(np.int64), letters_of(asked)
-        owners, grams = self._telling_grams(asked, lengths, score)
-        starts = self.gram_starts[grams]
-        counts = self.gram_starts[grams + 1] - starts
-        found: list[Integers] = []
+        owners, at = self._known(asked, lengths)
+        starts = self.hash_starts[at].astype(np.int64)
+        counts = self.hash_starts[at + 1] - starts
+        found = [np.empty(0, np.int64)]
         for part in in_steps(counts):
-            rows, at = expand(starts[part], counts[part])
-            texts, rows = self.gram_texts[at], owners[part][rows]
+            rows, positions = expand(starts[part], counts[part])
+            texts, rows = self.hash_texts[positions], owners[part][rows]
             may_be = may_be_similar(
                 lengths[rows], letters[rows], self.lengths[texts], self.letters[texts], score
             )
             found.append(rows[may_be] * len(self.texts) + texts[may_be])
-        pairs = np.unique(np.concatenate(found))
+        pairs = distinct(np.concatenate(found))
         rows, texts = pairs // len(self.texts), pairs % len(self.texts)
         ratios = process.cpdist(
             asked.gather(rows).to_list(),
@@ -235,18 +315,28 @@ class SimilarTexts:
         )
         return rows[ratios >= score], texts[ratios >= score]
 
-    def _telling_grams(
-        self, asked: pl.Series, lengths: Integers, score: float
-    ) -> tuple[Integers, Integers]:
-        """(asked, trigram): the rarest of each text, as many as are needed."""
-        owners, grams = _grams(asked)
-        frequency = self.gram_starts[grams + 1] - self.gram_starts[grams]
-        order = np.lexsort((grams, frequency, owners))
-        owners, grams = owners[order], grams[order]
-        number = np.arange(len(owners)) - np.searchsorted(owners, owners)
-        needed = np.array([_grams_that_tell(length, score) for length in lengths.tolist()])
-        kept = number < needed[owners]
-        return owners[kept], grams[kept]
+    def _known(self, asked: pl.Series, lengths: Integers) -> tuple[Integers, Integers]:
+        """(asked, position in ``hashes``) for all that a text may be known by."""
+        sums, offsets = _sums(asked)
+        pieces = _possible_halves(lengths)
+        whole = pieces.hashes(sums, offsets)
+        shortened, without_one = pieces.hashes_without_one(sums, offsets)
+        owners = np.concatenate([pieces.owners, pieces.owners, pieces.owners[shortened]])
+        hashes = np.concatenate([whole, whole ^ _SHORTENED, without_one])
+        order = np.argsort(hashes)
+        owners, hashes = owners[order], hashes[order]
+        at = np.searchsorted(self.hashes, hashes)
+        there = at < len(self.hashes)
+        there[there] = self.hashes[at[there]] == hashes[there]
+        return owners[there], at[there]
+
+
+def distinct(numbers: Integers) -> Integers:
+    """In order; faster here than ``np.unique``."""
+    numbers = np.sort(numbers)
+    fresh = np.ones(len(numbers), dtype=bool)
+    fresh[1:] = numbers[1:] != numbers[:-1]
+    return numbers[fresh]
 
 
 def in_steps(counts: Integers) -> list[slice]:
