@@ -188,7 +188,9 @@ def _remaster(name: Name, chance: random.Random) -> Name:
 
 
 def _casing(name: Name, chance: random.Random) -> Name:
-    return (name[0].upper(), name[1].upper()) if chance.random() < 0.5 else (name[0].lower(), name[1])
+    return (
+        (name[0].upper(), name[1].upper()) if chance.random() < 0.5 else (name[0].lower(), name[1])
+    )
 
 
 def _accents(name: Name, chance: random.Random) -> Name:

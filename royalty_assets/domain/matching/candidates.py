@@ -61,9 +61,7 @@ _INDEXED = ("core", "version", "edition", "numbers", "guest", "first_credit", "c
 
 def normal_names(names: Sequence[tuple[str, str]]) -> pl.DataFrame:
     """Each (title, artist) with its normal form, ``NAME_SCHEMA``, in the order given."""
-    frame = pl.DataFrame(
-        names, schema={"title": pl.String(), "artist": pl.String()}, orient="row"
-    )
+    frame = pl.DataFrame(names, schema={"title": pl.String(), "artist": pl.String()}, orient="row")
     return _normal(frame).select(NAME_SCHEMA.keys())
 
 
@@ -233,9 +231,7 @@ class CandidateIndex:
     def pairs(self, queries: pl.DataFrame) -> pl.DataFrame:
         """(query, candidate) pairs worth comparing, for names with a ``query`` row number."""
         search = _Search(self.postings, queries["core"])
-        found = distinct(
-            np.concatenate([search.by_artist(queries["credits"]), search.by_title()])
-        )
+        found = distinct(np.concatenate([search.by_artist(queries["credits"]), search.by_title()]))
         return pl.DataFrame(
             {
                 "query": queries["query"].gather(found >> 32),

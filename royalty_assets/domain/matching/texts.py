@@ -94,9 +94,7 @@ def may_be_similar(
     lengths: Integers, letters: Hashes, other_lengths: Integers, other_letters: Hashes, score: float
 ) -> NDArray[np.bool_]:
     """False only where no order of words makes the two texts score this much."""
-    apart = np.maximum(
-        np.bitwise_count(letters ^ other_letters), np.abs(lengths - other_lengths)
-    )
+    apart = np.maximum(np.bitwise_count(letters ^ other_letters), np.abs(lengths - other_lengths))
     return apart * 100.0 <= (100.0 - score + 1e-6) * (lengths + other_lengths)
 
 
@@ -241,9 +239,7 @@ def _possible_halves(lengths: Integers) -> _Pieces:
     return _Pieces(
         np.concatenate([short, left, right]),
         np.repeat([_WHOLE, _LEFT, _RIGHT], [len(short), len(left), len(right)]),
-        np.concatenate(
-            [np.zeros(len(short) + len(left), np.int64), lengths[right] - right_size]
-        ),
+        np.concatenate([np.zeros(len(short) + len(left), np.int64), lengths[right] - right_size]),
         np.concatenate([lengths[short], left_size, lengths[right]]),
     )
 
