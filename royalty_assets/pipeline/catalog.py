@@ -1,5 +1,7 @@
 """The catalog stage: the CSV files in the catalog folder become one versioned snapshot."""
 
+from contextlib import suppress
+from importlib.metadata import version as package_version
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +15,8 @@ from royalty_assets.domain.catalog import (
     CatalogRow,
     build_catalog,
 )
-from royalty_assets.domain.matching import Matcher
+from royalty_assets.domain.matching import MATCHER_VERSION, Matcher
+from royalty_assets.domain.matching.candidates import CandidateIndex
 from royalty_assets.domain.simulated_splits import simulated_shares
 from royalty_assets.domain.validation import Rejection
 from royalty_assets.pipeline.context import (
@@ -29,11 +32,14 @@ from royalty_assets.pipeline.context import (
 from royalty_assets.sources.delimited import DelimitedFile, readable
 from royalty_assets.sources.templates import templates_sha256
 from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
+from royalty_assets.storage.frame_cache import FrameCache
 from royalty_assets.storage.lake import file_sha256, put_frame, read_frame
 from royalty_assets.storage.registry import DeadLetter
 
 _TABLES = ("recordings", "shares", "rights")
 _SNAPSHOT_LABEL = "snapshot"
+_INDEX_KEPT_FROM_RECORDINGS = 20_000
+"""A smaller catalog's index is made in less than a second."""
 
 
 def taken(context: PipelineContext) -> Commit | None:
@@ -225,7 +231,29 @@ def load_catalog(context: PipelineContext, batch: Batch) -> Catalog:
 def matcher_in_force(context: PipelineContext) -> tuple[str, Matcher]:
     """The version of the catalog in force, and a matcher for it."""
     version, batch = catalog_in_force(context)
-    return version, context.matcher(version, lambda: Matcher(load_catalog(context, batch)))
+    return version, context.matcher(
+        version,
+        lambda: Matcher(
+            load_catalog(context, batch), lambda known: _candidate_index(context, version, known)
+        ),
+    )
+
+
+def _candidate_index(
+    context: PipelineContext, version: str, recordings: pl.DataFrame
+) -> CandidateIndex:
+    """The index of a catalog version; that of a large one is kept for the next process."""
+    if recordings.height < _INDEX_KEPT_FROM_RECORDINGS:
+        return CandidateIndex.build(recordings)
+    # Another anyascii may write a title otherwise.
+    name = combined_sha256([version, MATCHER_VERSION, package_version("anyascii")])
+    cache = FrameCache(context.home / "cache" / "candidates")
+    if (kept := cache.get(name)) is not None:
+        return CandidateIndex.from_frames(kept)
+    index = CandidateIndex.build(recordings)
+    with suppress(OSError):  # a full disk is no reason not to match
+        cache.put(name, index.to_frames())
+    return index
 
 
 def shares_in_force(context: PipelineContext) -> tuple[str, pl.DataFrame]:

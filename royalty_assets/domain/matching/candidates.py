@@ -380,12 +380,11 @@ def _texts_frames(name: str, texts: SimilarTexts) -> dict[str, pl.DataFrame]:
 
 def _texts_of(name: str, frames: Mapping[str, pl.DataFrame]) -> SimilarTexts:
     table = frames[name]
-    known = _lists_of(f"{name}_known", frames)
     return SimilarTexts(
         table["text"],
         table["length"].to_numpy(),
         table["letters"].to_numpy(),
         frames[f"{name}_hashes"]["hash"].to_numpy(),
-        known.starts,
-        known.items,
+        frames[f"{name}_known_starts"]["start"].to_numpy(),
+        frames[f"{name}_known_items"]["item"].to_numpy(),
     )

@@ -8,7 +8,7 @@ and date of use. Scores are percentages; they order candidates and are no probab
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
@@ -67,8 +67,14 @@ _NAME_DECISION_SCHEMA = {
 class Matcher:
     """Decides usage identities against one catalog; remembers the names it has decided."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        index_of: Callable[[pl.DataFrame], CandidateIndex] = CandidateIndex.build,
+    ) -> None:
+        """Decide against ``catalog``; ``index_of`` its recordings may be one that is kept."""
         self._catalog = catalog
+        self._index_of = index_of
         self._isrcs = catalog.recordings.select("isrc", pl.col("recording_id"))
         self._ids = frozenset(catalog.recordings["recording_id"])
         self._rights = catalog.rights
@@ -168,7 +174,7 @@ class Matcher:
 
     def _candidate_index(self) -> CandidateIndex:
         if self._index is None:
-            self._index = CandidateIndex.build(self._catalog.recordings)
+            self._index = self._index_of(self._catalog.recordings)
         return self._index
 
     def _remember(self, names: pl.DataFrame) -> None:

@@ -22,8 +22,8 @@ _SYMBOL_OF[ord("0") : ord("9") + 1] = np.arange(26, 36)
 _SPACE = 36
 _TEXTS_PER_STEP = 1 << 16
 _PAIRS_PER_STEP = 1 << 20
-_TEXT_LENGTH_MAX = 4_000
-"""Far above what a normal form comes to; what is longer is compared by its beginning."""
+_TEXT_LENGTH_MAX = 1 << 14
+"""None is longer: ``normalise`` looks at 300 characters, of which each becomes at most 42."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,10 @@ def may_be_similar(
 ) -> NDArray[np.bool_]:
     """False only where no order of words makes the two texts score this much."""
     apart = np.maximum(np.bitwise_count(letters ^ other_letters), np.abs(lengths - other_lengths))
-    return apart * 100.0 <= (100.0 - score + 1e-6) * (lengths + other_lengths)
+    possible: NDArray[np.bool_] = apart * 100.0 <= (100.0 - score + 1e-6) * (
+        lengths + other_lengths
+    )
+    return possible
 
 
 _BASE = 0x9E3779B97F4A7C15
@@ -296,7 +299,7 @@ class SimilarTexts:
         found = [np.empty(0, np.int64)]
         for part in in_steps(counts):
             rows, positions = expand(starts[part], counts[part])
-            texts, rows = self.hash_texts[positions], owners[part][rows]
+            texts, rows = self.hash_texts[positions].astype(np.int64), owners[part][rows]
             may_be = may_be_similar(
                 lengths[rows], letters[rows], self.lengths[texts], self.letters[texts], score
             )
