@@ -244,7 +244,7 @@ class CandidateIndex:
         p = self.postings
         return {
             "names": self.names,
-            "recordings": pl.DataFrame({"length": p.lengths, "letters": p.letters}),
+            "recordings": _letters_frame(p.lengths, p.letters),
             "hashes": pl.DataFrame({"hash": p.hashes}),
             **_lists_frames("recordings_of_hash", p.recordings_of_hash),
             **_texts_frames("credits", p.credits),
@@ -272,7 +272,7 @@ class CandidateIndex:
             _texts_of("prolific_titles", frames),
             _lists_of("recordings_of_prolific_title", frames),
             recordings["length"].to_numpy(),
-            recordings["letters"].to_numpy(),
+            _letters_in(recordings),
         )
         return cls(frames["names"], postings)
 
@@ -369,8 +369,8 @@ def _lists_of(name: str, frames: Mapping[str, pl.DataFrame]) -> Lists:
 
 def _texts_frames(name: str, texts: SimilarTexts) -> dict[str, pl.DataFrame]:
     return {
-        name: pl.DataFrame(
-            {"text": texts.texts, "length": texts.lengths, "letters": texts.letters}
+        name: _letters_frame(texts.lengths, texts.letters).insert_column(
+            0, texts.texts.alias("text")
         ),
         f"{name}_hashes": pl.DataFrame({"hash": texts.hashes}),
         f"{name}_known_starts": pl.DataFrame({"start": texts.hash_starts}),
@@ -383,8 +383,18 @@ def _texts_of(name: str, frames: Mapping[str, pl.DataFrame]) -> SimilarTexts:
     return SimilarTexts(
         table["text"],
         table["length"].to_numpy(),
-        table["letters"].to_numpy(),
+        _letters_in(table),
         frames[f"{name}_hashes"]["hash"].to_numpy(),
         frames[f"{name}_known_starts"]["start"].to_numpy(),
         frames[f"{name}_known_items"]["item"].to_numpy(),
     )
+
+
+def _letters_frame(lengths: Integers, letters: Hashes) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"length": lengths, "letters": letters[:, 0], "more_letters": letters[:, 1]}
+    )
+
+
+def _letters_in(table: pl.DataFrame) -> Hashes:
+    return np.column_stack([table["letters"].to_numpy(), table["more_letters"].to_numpy()])

@@ -57,13 +57,13 @@ def expand(starts: Integers, counts: Integers) -> tuple[Integers, Integers]:
 
 
 def letters_of(texts: pl.Series) -> Hashes:
-    """Which symbols each text has, and which twice, as the 64 bits of a number.
+    """How often each text has each symbol, up to four times (a digit two), as 128 bits in two.
 
     Two texts that differ in n bits differ by at least n insertions and deletions, in whatever
     order their words stand.
     """
     steps = [_letters(texts[at : at + _TEXTS_PER_STEP]) for at in _steps(len(texts))]
-    return np.concatenate(steps) if steps else np.empty(0, np.uint64)
+    return np.concatenate(steps) if steps else np.empty((0, 2), np.uint64)
 
 
 def _steps(number: int) -> range:
@@ -75,18 +75,21 @@ def _letters(texts: pl.Series) -> Hashes:
     ordered = np.sort(text.owners * 64 + text.symbols)
     fresh = np.ones(len(ordered), dtype=bool)
     fresh[1:] = ordered[1:] != ordered[:-1]
-    second = np.zeros(len(ordered), dtype=bool)
-    second[1:] = ~fresh[1:] & fresh[:-1]
+    firsts = np.flatnonzero(fresh)
+    times = np.arange(len(ordered)) - np.repeat(firsts, np.diff(firsts, append=len(ordered)))
     symbols = ordered & 63
-    # Letters and the space have two bits each, digits one: 37 and then 27.
-    second &= (symbols < 26) | (symbols == _SPACE)
-    bits = np.where(second, np.where(symbols == _SPACE, 63, symbols + 37), symbols)
-    values = np.where(fresh | second, np.uint64(1) << bits.astype(np.uint64), np.uint64(0))
-    letters = np.zeros(len(texts), np.uint64)
+    is_digit = (symbols >= 26) & (symbols != _SPACE)
+    symbols[symbols == _SPACE] = 26
+    bits = np.where(is_digit, 27 * 4 + symbols - 26 + 10 * times, symbols + 27 * times)
+    counted = times < np.where(is_digit, 2, 4)
+    values = np.left_shift(np.uint64(1), (bits & 63).astype(np.uint64))
+    letters = np.zeros((len(texts), 2), np.uint64)
     filled = np.flatnonzero(text.lengths)
     if len(filled):
         starts = (np.cumsum(text.lengths) - text.lengths)[filled]
-        letters[filled] = np.bitwise_or.reduceat(values, starts)
+        for half in (0, 1):
+            here = np.where(counted & (bits >> 6 == half), values, np.uint64(0))
+            letters[filled, half] = np.bitwise_or.reduceat(here, starts)
     return letters
 
 
@@ -94,7 +97,8 @@ def may_be_similar(
     lengths: Integers, letters: Hashes, other_lengths: Integers, other_letters: Hashes, score: float
 ) -> NDArray[np.bool_]:
     """False only where no order of words makes the two texts score this much."""
-    apart = np.maximum(np.bitwise_count(letters ^ other_letters), np.abs(lengths - other_lengths))
+    counts = np.bitwise_count(letters ^ other_letters)
+    apart = np.maximum(counts[:, 0] + counts[:, 1], np.abs(lengths - other_lengths))
     possible: NDArray[np.bool_] = apart * 100.0 <= (100.0 - score + 1e-6) * (
         lengths + other_lengths
     )
