@@ -36,6 +36,14 @@ def test_these_titles_are_equal(left, right):
         ("Love Me (Sped Up)", "love me", "sped up", ""),
         ("Live Forever", "live forever", "", ""),
         ("(Live)", "live", "", ""),
+        ("Hurt (Live at Wem", "hurt", "live at wem", ""),
+        ("Hurt (Liv", "hurt", "liv", ""),
+        ("Hurt [re", "hurt", "re", ""),
+        ("Hurt (Remaster", "hurt", "", "remaster"),
+        ("Hurt (feat. Some", "hurt", "", ""),
+        ("Hurt (fea", "hurt", "", ""),
+        ("Hurt (When It Rai", "hurt when it rai", "", ""),
+        ("Hurt (", "hurt", "", ""),
     ],
 )
 def test_a_title_falls_into_core_version_and_edition(title, core, version, edition):
