@@ -36,7 +36,7 @@ def test_these_titles_are_equal(left, right):
         ("Love Me (Sped Up)", "love me", "sped up", ""),
         ("Live Forever", "live forever", "", ""),
         ("(Live)", "live", "", ""),
-        ("Hurt (Live at Wem", "hurt", "live at wem", ""),
+        ("Hurt (Live at Wem", "hurt", "at live wem", ""),
         ("Hurt (Liv", "hurt", "liv", ""),
         ("Hurt [re", "hurt", "re", ""),
         ("Hurt (Remaster", "hurt", "", "remaster"),
