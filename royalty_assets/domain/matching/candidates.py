@@ -1,13 +1,14 @@
 """Which recordings are worth comparing with a name: an index of the catalog's names.
 
-A recording comes up for a name in one of three ways. Its artist is similar: whatever scores at
-least ``ARTIST_SCORE_FOUND_MIN`` is found, none left out, in whatever order the credits stand; of
-an artist with very many recordings those come up whose title is similar too. Or its title has the
-same words. Or it shares a title word that is rare in the catalog. Of all these a pair is left out
-whose letters alone show that its titles are farther apart than ``TITLE_SCORE_COMPARED_MIN``.
+A recording comes up for a name in one of three ways. Its artist is similar, in whatever order the
+credits and their words stand; of an artist with very many recordings those come up whose title is
+similar too. Or its title has the same words. Or it shares a title word that is rare in the catalog.
+Of all these a pair is left out whose letters alone show that its titles are too far apart.
 
-So nothing is lost that could be accepted. Of what could only have made an accepted name ambiguous,
-a recording is lost that has another title in common words *and* an artist below the score above.
+What is similar is found as ``texts.SimilarTexts`` promises: of credits of up to 16 letters every
+one that could be accepted, of longer ones those that have no more than three letters too many or
+too few, or have them all in one half. Of what could only make an accepted name ambiguous, a
+recording is lost that has neither such an artist nor the words of the title.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ TITLE_SCORE_COMPARED_MIN = 60.0
 TITLE_SCORE_RIVAL_MIN = 76.0
 """Under another artist, a title farther off than this is not worth telling."""
 ARTIST_SCORE_FOUND_MIN = 80.0
-"""At most the least artist score that is accepted."""
+"""An artist less similar is not looked for; at most the least score that is accepted."""
 _TITLE_SCORE_FOUND_MIN = 80.0
 KEY_POSTINGS_MAX = 200
 """A title or a word that more recordings share tells nothing."""

@@ -1,8 +1,8 @@
-"""Texts in normal form as arrays: their bytes, letters, words and trigrams, and a search in them.
+"""Texts in normal form as arrays: their bytes, letters and words, and a search for similar ones.
 
 Normal form is ``normalise``'s: letters a to z, digits, single spaces. What is here bounds a
 similarity or hashes a text without looking at it again, a few nanoseconds a text; the similarity
-itself is rapidfuzz's and its caller's. ``SimilarTexts`` loses no text that is similar enough.
+itself is rapidfuzz's.
 """
 
 from dataclasses import dataclass
