@@ -32,16 +32,19 @@ from royalty_assets.domain.adjudication import (
     Decision,
     State,
     SubjectKind,
+    standings,
 )
+from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.matching.words import reason_in_words
 from royalty_assets.pipeline.adjudicate import (
     Ruling,
-    add_recording,
     last_number,
+    needs_second,
     rule_on,
     standing_of,
 )
 from royalty_assets.pipeline.context import PipelineContext
+from royalty_assets.pipeline.desk_recordings import add_recording
 from royalty_assets.pipeline.questions import Question
 from royalty_assets.storage.registry import RegistryConflictError
 
@@ -49,6 +52,9 @@ WHO_COOKIE = "desk_who"
 TOLD_COOKIE = "desk_told"
 ROWS_PER_PAGE = 50
 UPLOAD_BYTES_MAX = 20 << 20
+_LOG_ROWS = 1_000
+_NUMBER_DIGITS_MAX = 10
+_CHANGES_RULES = frozenset({Action.ACCEPT, Action.REJECT, Action.CONFIRM, Action.REVOKE})
 _STATE_WORDS = {
     State.OPEN: "open",
     State.PROPOSED: "awaits a second person",
@@ -61,6 +67,7 @@ _KIND_WORDS = {
     SubjectKind.NAME: "name",
     SubjectKind.RELEASE: "release",
     SubjectKind.RIGHT: "missing right",
+    SubjectKind.UNNAMED: "nothing to tell it by",
 }
 
 
@@ -139,7 +146,8 @@ class _Desk:
         filters = _filters(request.query_params)
         known = await run_in_threadpool(self.queue.all)
         wanted = [question for question in known if filters.wants(question)]
-        page = max(_number(request.query_params.get("page"), 1), 1)
+        pages = max(-(-len(wanted) // ROWS_PER_PAGE), 1)
+        page = min(max(_number(request.query_params.get("page"), 1), 1), pages)
         shown = wanted[(page - 1) * ROWS_PER_PAGE : page * ROWS_PER_PAGE]
         return self._page(
             request,
@@ -149,10 +157,12 @@ class _Desk:
             number=len(wanted),
             stakes=_sum_stakes(wanted),
             filters=filters,
+            known=len(known),
+            has_run=bool(self.context.registry.commits(Stage.MATCHED)),
             page=page,
-            pages=max(-(-len(wanted) // ROWS_PER_PAGE), 1),
+            pages=pages,
             states=list(State),
-            kinds=list(SubjectKind),
+            kinds=list(_KIND_WORDS),
             feeds=sorted(feed.name for feed in self.context.project.feeds),
             counts={state: sum(q.state is state for q in known) for state in State},
         )
@@ -160,10 +170,14 @@ class _Desk:
     async def show_question(self, request: Request) -> Response:
         """One question beside the recordings that it may mean."""
         subject = request.query_params.get("subject", "")
-        question = await run_in_threadpool(self.queue.find, subject)
+        await run_in_threadpool(self.queue.all)
+        question = self.queue.find(subject)
+        history = await run_in_threadpool(self.context.registry.adjudications, subject)
         if question is None:
-            told = "No usage in force asks this question: it is settled, or its usage is gone."
-            return self._page(request, "gone.html", 404, told=told, subject=subject)
+            standing = standing_of(self.context, subject)
+            return self._page(
+                request, "gone.html", 404, subject=subject, standing=standing, history=history
+            )
         search = request.query_params.get("search", "")
         candidates = await run_in_threadpool(self.queue.candidates, question)
         found = await run_in_threadpool(self.queue.search, search)
@@ -176,15 +190,22 @@ class _Desk:
             search=search,
             found=found,
             filters=filters,
-            history=self.context.registry.adjudications(subject),
-            seen=last_number(self.context, subject),
-            next_subject=self.queue.after(subject, filters),
+            history=history,
+            seen=history[-1].number if history else "",
+            next_subject=await run_in_threadpool(self.queue.after, subject, filters),
         )
 
     async def show_log(self, request: Request) -> Response:
         """Who decided what, when and why, newest first."""
         decisions = await run_in_threadpool(self.context.registry.adjudications)
-        return self._page(request, "log.html", decisions=decisions[::-1][:500])
+        standing = standings(decisions, self.context.now().date())
+        in_force = {
+            one.decision.number
+            for one in standing.values()
+            if one.decision is not None and one.state is not State.OPEN
+        }
+        shown = decisions[::-1][:_LOG_ROWS]
+        return self._page(request, "log.html", decisions=shown, in_force=in_force)
 
     async def show_applying(self, request: Request) -> Response:
         """How the run that applies decisions goes."""
@@ -215,13 +236,14 @@ class _Desk:
         """Take one decision, about one question or several."""
 
         def change(form: FormData) -> Response:
-            subjects = [str(value) for value in form.getlist("subject")]
+            subjects = list(dict.fromkeys(str(value) for value in form.getlist("subject")))
             if not subjects:
                 raise _RefusedError("Select at least one question first.")
+            known = self.queue.known()
             taken, problems = [], []
             for subject in subjects:
                 try:
-                    taken.append(self._decide(request, form, subject))
+                    taken.append(self._decide(request, form, subject, known))
                 except (AdjudicationError, RegistryConflictError) as error:
                     problems.append(str(error))
             if problems and not taken:
@@ -229,7 +251,7 @@ class _Desk:
             told = self._told(taken)
             if problems:
                 told += f" Not decided: {'; '.join(dict.fromkeys(problems))}."
-            return _with_notice(_back(form), told)
+            return _with_notice(_onwards(form, taken), told)
 
         return await self._change(request, change)
 
@@ -243,16 +265,24 @@ class _Desk:
                 name: _text(form, name)
                 for name in ("isrc", "title", "artist", "upc", "release_title")
             }
-            if not _who(request):
+            if not _who(request, form):
                 raise _RefusedError("Say who you are first, at the top of the page.")
+            if needs_second(self.context, question):
+                raise _RefusedError(
+                    "So much money is at stake that two people have to agree. Add the recording to "
+                    "the catalog's own files, then accept it here.", 409,
+                )  # fmt: skip
             recording_id = add_recording(self.context, fields)
             ruling = Ruling(
-                Action.ACCEPT, _who(request), _text(form, "why"), recording_id,
+                Action.ACCEPT, _who(request, form), _text(form, "why"), recording_id,
                 seen=last_number(self.context, subject),
             )  # fmt: skip
             decision = rule_on(self.context, question, ruling)
-            told = f"{recording_id} is in the catalog. {self._told([decision])}"
-            return _with_notice(_back(form), told)
+            told = (
+                f"{recording_id} is in the catalog, and accepted for this question. The catalog "
+                "has changed, so that all months are to be matched again."
+            )
+            return _with_notice(_onwards(form, [decision]), told)
 
         return await self._change(request, change)
 
@@ -267,7 +297,7 @@ class _Desk:
                     raise _RefusedError("Choose the CSV file to take decisions from.")
                 if len(content) > UPLOAD_BYTES_MAX:
                     raise _RefusedError("The file has more than 20 MB; split it.")
-                return _with_notice(_back(form), self._take_wishes(request, content))
+                return _with_notice(_back(form), self._take_wishes(request, form, content))
 
             return await self._change(request, change, form)
 
@@ -282,68 +312,70 @@ class _Desk:
 
     # What they share
 
-    def _decide(self, request: Request, form: FormData, subject: str) -> Decision:
+    def _decide(
+        self, request: Request, form: FormData, subject: str, known: frozenset[str]
+    ) -> Decision:
         until = _text(form, "until")
         try:
             day = date.fromisoformat(until) if until else None
         except ValueError:
             raise AdjudicationError(f"{until!r} is no day; write 2026-01-31") from None
+        word, _, recording_id = _text(form, "decision").partition(" ")
         try:
-            action = Action(_text(form, "action"))
+            action = Action(word)
         except ValueError:
-            raise AdjudicationError(f"no such decision: {_text(form, 'action')!r}") from None
-        seen = _text(form, "seen")
+            raise AdjudicationError(f"no such decision: {word!r}") from None
+        seen = form.get(f"seen {subject}")
         ruling = Ruling(
             action,
-            _who(request),
+            _who(request, form),
             _text(form, "why"),
-            _text(form, "recording_id") or None,
+            recording_id or None,
             day,
-            int(seen) if seen.isdecimal() else last_number(self.context, subject),
+            # A form that says that nothing was decided yet means just that.
+            _seen(seen) if isinstance(seen, str) else last_number(self.context, subject),
         )
-        return rule_on(self.context, self._question(subject), ruling)
+        return rule_on(self.context, self._question(subject), ruling, known)
 
     def _question(self, subject: str) -> Question:
         question = self.queue.find(subject)
         if question is None:
-            # Its usage is matched by now; what was decided about it can still be revoked.
+            # Its usage is matched by now; what was decided about it can still be decided anew.
             standing = standing_of(self.context, subject)
             if standing.decision is None:
                 raise AdjudicationError(f"nothing in force asks about {subject!r}")
             told = dict(standing.decision.told)
             question = Question(subject, told.get("title", ""), told.get("artist", ""))
+            question.is_valued = False
             question.standing = standing
         return question
 
-    def _take_wishes(self, request: Request, content: bytes) -> str:
-        wishes, problems = read_wishes(content.decode("utf-8-sig", "replace"))
+    def _take_wishes(self, request: Request, form: FormData, content: bytes) -> str:
+        wishes, problems = read_wishes(content)
+        known = self.queue.known()
         taken = []
         for wish in wishes:
             ruling = Ruling(
-                wish.action, _who(request), wish.why, wish.recording_id or None, wish.until,
-                last_number(self.context, wish.subject),
+                wish.action, _who(request, form), wish.why, wish.recording_id or None, wish.until,
+                wish.seen if wish.knows_seen else last_number(self.context, wish.subject),
             )  # fmt: skip
             try:
-                taken.append(rule_on(self.context, self._question(wish.subject), ruling))
+                taken.append(rule_on(self.context, self._question(wish.subject), ruling, known))
             except (AdjudicationError, RegistryConflictError) as error:
                 problems.append(f"line {wish.line}: {error}")
         told = self._told(taken) if taken else "Nothing was decided."
         return told + (f" Refused: {'; '.join(problems[:10])}." if problems else "")
 
     def _told(self, taken: Sequence[Decision]) -> str:
-        partitions = {
-            place
-            for decision in taken
-            for place in self.context.registry.partitions_with_subject(decision.subject)
-        }
+        many = f" ({len(taken)} questions)" if len(taken) > 1 else ""
+        words = f"Recorded: {', '.join(sorted({str(d.action) for d in taken}))}{many}."
         waiting = sum(decision.needs_second for decision in taken)
-        words = f"Recorded: {', '.join(sorted({str(d.action) for d in taken}))}"
-        words += f" ({len(taken)} questions)." if len(taken) > 1 else "."
         if waiting:
-            words += f" {waiting} of them await a second person." if waiting > 1 else ""
-            words += " It awaits a second person." if waiting == 1 else ""
-        if partitions and waiting < len(taken):
-            words += f" {len(partitions)} partitions are to be matched again."
+            words += f" {waiting} await a second person." if many else " It awaits a second person."
+        applied = {d.subject for d in taken if d.action in _CHANGES_RULES and not d.needs_second}
+        if partitions := self.context.registry.partitions_with_subjects(applied):
+            number = len(partitions)
+            words += f" {number} partition{'s are' if number > 1 else ' is'} to be matched again."
         return words
 
     async def _change(
@@ -368,7 +400,7 @@ class _Desk:
         notice = _from_cookie(request, TOLD_COOKIE)
         page = self.pages.get_template(name).render(
             csrf=form_token(self.secret, request),
-            who=_who(request),
+            who=_from_cookie(request, WHO_COOKIE),
             here=str(request.url.path) + (f"?{request.url.query}" if request.url.query else ""),
             notice=notice,
             is_running=self.applying.look().is_running,
@@ -382,19 +414,35 @@ class _Desk:
 
 def _text(form: FormData, name: str) -> str:
     value = form.get(name, "")
-    return value.strip() if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    # A subject is exactly what it is; what people type has spaces around it.
+    return value if name == "subject" else value.strip()
 
 
 def _number(text: str | None, otherwise: int) -> int:
-    return int(text) if text and text.isdecimal() and len(text) < 9 else otherwise
+    is_number = text and text.isdecimal() and len(text) < _NUMBER_DIGITS_MAX
+    return int(text) if text and is_number else otherwise
 
 
 def _from_cookie(request: Request, name: str) -> str:
     return unquote_plus(request.cookies.get(name, ""))
 
 
-def _who(request: Request) -> str:
-    return _from_cookie(request, WHO_COOKIE)
+def _who(request: Request, form: FormData) -> str:
+    """Who decides: the name that stands in the page, saved or not."""
+    return _text(form, "who_typed") or _from_cookie(request, WHO_COOKIE)
+
+
+def _seen(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < _NUMBER_DIGITS_MAX else None
+
+
+def _onwards(form: FormData, taken: Sequence[Decision]) -> RedirectResponse:
+    """To the next question after a decision that settles one, else back to where it came from."""
+    settles = all(d.action in {Action.ACCEPT, Action.REJECT, Action.DEFER} for d in taken)
+    url = _text(form, "next")
+    return RedirectResponse(_own_url(url), 303) if settles and url else _back(form)
 
 
 def _filters(query: Mapping[str, str]) -> Filters:
@@ -413,9 +461,13 @@ def _page_url(path: str, filters: Filters, **more: object) -> str:
 
 
 def _back_url(form: FormData) -> str:
-    url = _text(form, "back")
-    # Only to a page of the desk: neither //elsewhere nor a scheme.
-    return url if url.startswith("/") and not url.startswith(("//", "/\\")) else "/"
+    return _own_url(_text(form, "back"))
+
+
+def _own_url(url: str) -> str:
+    """An address of the desk's; of anything else, the queue's."""
+    is_own = url.startswith("/") and not url.startswith(("//", "/\\"))
+    return url if is_own and url.isprintable() else "/"
 
 
 def _back(form: FormData) -> RedirectResponse:

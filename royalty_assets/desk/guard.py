@@ -57,4 +57,4 @@ def form_token(secret: bytes, request: Request) -> str:
 
 def token_is_right(secret: bytes, request: Request, token: str) -> bool:
     """Whether a form came from one of the desk's own pages in this browser."""
-    return hmac.compare_digest(form_token(secret, request), token)
+    return hmac.compare_digest(form_token(secret, request).encode(), token.encode())

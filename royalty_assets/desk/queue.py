@@ -11,7 +11,7 @@ from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.matching.words import levels_in_words
 from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog, matcher_in_force
 from royalty_assets.pipeline.context import PipelineContext
-from royalty_assets.pipeline.questions import Question, questions
+from royalty_assets.pipeline.questions import Question, collect, with_standings
 
 CANDIDATES_SHOWN = 8
 
@@ -51,38 +51,37 @@ class Filters:
 
 
 class Queue:
-    """The questions of the commits in force, made anew when something was committed or decided."""
+    """The questions of the commits in force, made anew when something was committed."""
 
     def __init__(self, context: PipelineContext) -> None:
         self._context = context
         self._lock = threading.Lock()
-        self._marker: object = None
+        self._commits: object = None
         self._questions: list[Question] = []
+        self._by_subject: dict[str, Question] = {}
         self._recordings: tuple[str, pl.DataFrame] = ("", pl.DataFrame())
 
     def all(self) -> list[Question]:
-        """Every question, in order."""
+        """Every question, in order, each with where it stands now."""
         registry = self._context.registry
         with self._lock:
-            decided = registry.adjudications()
             commits = [*registry.commits(Stage.MATCHED), *registry.commits(Stage.LEDGER)]
-            marker = (
-                len(decided),
-                self._context.now().date(),
-                tuple((c.feed, c.stage, c.partition_key, c.revision) for c in commits),
-            )
-            if marker != self._marker:
-                self._questions = questions(self._context)
-                self._marker = marker
-            return self._questions
+            marker = tuple((c.feed, c.stage, c.partition_key, c.revision) for c in commits)
+            if marker != self._commits:
+                self._questions = collect(self._context)
+                self._by_subject = {one.subject: one for one in self._questions}
+                self._commits = marker
+            return with_standings(self._context, self._questions)
 
     def some(self, filters: Filters) -> list[Question]:
         """The questions that are wanted."""
         return [question for question in self.all() if filters.wants(question)]
 
     def find(self, subject: str) -> Question | None:
-        """The question about a subject, if there is one."""
-        return next((one for one in self.all() if one.subject == subject), None)
+        """The question about a subject, if there is one, as it stood when last looked at."""
+        if self._commits is None:
+            self.all()
+        return self._by_subject.get(subject)
 
     def after(self, subject: str, filters: Filters) -> str | None:
         """The next question to look at after one."""
@@ -98,9 +97,15 @@ class Queue:
             self._recordings = (version, load_catalog(self._context, batch).recordings)
         return self._recordings[1]
 
+    def known(self) -> frozenset[str]:
+        """The ids of the catalog in force."""
+        return frozenset(self.recordings()["recording_id"])
+
     def names(self, questions: Sequence[Question]) -> dict[str, str]:
         """What the nearest recordings of some questions are called, by id."""
         ids = [question.nearest_id for question in questions if question.nearest_id]
+        if not ids:
+            return {}
         near = self.recordings().filter(pl.col("recording_id").is_in(ids))
         told = near.select("recording_id", pl.concat_str("title", pl.lit(" · "), "artist"))
         return dict(told.rows())

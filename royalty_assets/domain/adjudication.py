@@ -8,6 +8,7 @@ reject is a *rule*: it is applied to all usage of its subject, past and to come,
 revoked or superseded.
 """
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -49,6 +50,7 @@ class SubjectKind(StrEnum):
     NAME = "name"
     RELEASE = "release"
     RIGHT = "right"
+    UNNAMED = "unnamed"
     CATALOG = "catalog"
 
 
@@ -132,30 +134,50 @@ def standings(decisions: Iterable[Decision], today: date) -> dict[str, Standing]
 
 
 def _after(before: Standing, decision: Decision) -> Standing:
-    if decision.action is Action.REVOKE:
-        return Standing(State.OPEN, decision)
-    if decision.action is Action.DEFER:
-        return Standing(State.DEFERRED, decision)
-    if decision.action is Action.CONFIRM:
-        proposed = before.decision
-        if (
-            before.state is not State.PROPOSED
-            or proposed is None
-            or proposed.number != decision.refers_to
-            or proposed.who == decision.who
-        ):
-            return before
-        return _in_force(proposed, decision)
-    if decision.needs_second:
-        # What was in force before stays so until the second person agrees.
-        return Standing(State.PROPOSED, decision, before.rule)
-    return _in_force(decision, decision)
+    match decision.action:
+        case Action.REVOKE:
+            # What is only proposed is taken back; what was in force before stays.
+            rule = before.rule if before.state is State.PROPOSED else None
+            return Standing(State.OPEN if rule is None else _state_of(rule), decision, rule)
+        case Action.DEFER:
+            return before if before.rule is not None else Standing(State.DEFERRED, decision)
+        case Action.CONFIRM:
+            return _confirmed(before, decision)
+        case _ if decision.needs_second:
+            # What was in force before stays so until the second person agrees.
+            return Standing(State.PROPOSED, decision, before.rule)
+        case _:
+            return _in_force(decision, decision)
+
+
+def _confirmed(before: Standing, decision: Decision) -> Standing:
+    proposed = before.decision
+    if before.state is not State.PROPOSED or proposed is None:
+        return before
+    if proposed.number != decision.refers_to or same_person(proposed.who, decision.who):
+        return before
+    return _in_force(proposed, decision)
+
+
+def same_person(one: str, other: str) -> bool:
+    """Whether two names are one, however they are typed."""
+    return _plain_name(one) == _plain_name(other)
+
+
+def _plain_name(name: str) -> str:
+    letters = unicodedata.normalize("NFKC", name)
+    shown = "".join(c for c in letters if unicodedata.category(c) not in {"Cf", "Cc"})
+    return " ".join(shown.split()).casefold()
+
+
+def _state_of(rule: Rule) -> State:
+    return State.REJECTED if rule.recording_id is None else State.RESOLVED
 
 
 def _in_force(decision: Decision, last: Decision) -> Standing:
-    state = State.RESOLVED if decision.action is Action.ACCEPT else State.REJECTED
-    recording_id = decision.recording_id if decision.action is Action.ACCEPT else None
-    return Standing(state, last, Rule(decision.number, decision.subject, recording_id))
+    is_accepted = decision.action is Action.ACCEPT
+    rule = Rule(decision.number, decision.subject, decision.recording_id if is_accepted else None)
+    return Standing(State.RESOLVED if is_accepted else State.REJECTED, last, rule)
 
 
 def _on(standing: Standing, today: date) -> Standing:
@@ -187,34 +209,59 @@ def checked(decision: Decision, before: Standing, known_recordings: Iterable[str
     Raises:
         AdjudicationError: saying why not.
     """
-    who = " ".join(decision.who.split())
-    if not who or len(who) > WHO_LENGTH_MAX:
-        raise AdjudicationError("say who decides: a name of up to 64 characters")
-    if len(decision.why) > WHY_LENGTH_MAX:
-        raise AdjudicationError(f"the reason has more than {WHY_LENGTH_MAX} characters")
-    kind = kind_of(decision.subject)
-    if decision.action is Action.ACCEPT and kind is not SubjectKind.CATALOG:
-        if kind is SubjectKind.RIGHT:
-            raise AdjudicationError(
-                "whether a right holds is for the catalog to say: add a row to its rights table"
-            )
-        if not decision.recording_id or decision.recording_id not in known_recordings:
-            raise AdjudicationError(f"the catalog has no recording {decision.recording_id!r}")
-    if decision.action is Action.DEFER and (
-        decision.until is None or decision.until <= decision.decided_at.date()
-    ):
-        raise AdjudicationError("say until which day to come it is deferred")
+    _check_texts(decision)
+    known = frozenset(known_recordings)
+    if decision.action is Action.ACCEPT:
+        _check_recording(decision.subject, decision.recording_id, known)
+    if decision.action is Action.DEFER:
+        if before.rule is not None:
+            raise AdjudicationError("a decision about it is in force; revoke that first")
+        if decision.until is None or decision.until <= decision.decided_at.date():
+            raise AdjudicationError("say until which day to come it is deferred")
     if decision.action is Action.CONFIRM:
-        _check_second(decision, before, who)
+        proposed = _check_second(decision, before)
+        if proposed.action is Action.ACCEPT:
+            _check_recording(decision.subject, proposed.recording_id, known)
     if decision.action is Action.REVOKE and before.state is State.OPEN:
         raise AdjudicationError("there is nothing to revoke: the question is open")
     return decision
 
 
-def _check_second(decision: Decision, before: Standing, who: str) -> None:
-    if before.state is not State.PROPOSED or before.decision is None:
+def _check_texts(decision: Decision) -> None:
+    for what, text, most in (
+        ("name", decision.who, WHO_LENGTH_MAX),
+        ("reason", decision.why, WHY_LENGTH_MAX),
+    ):
+        if len(text) > most:
+            raise AdjudicationError(f"the {what} has more than {most} characters")
+        if any(unicodedata.category(c) in {"Cc", "Cs"} and c not in "\n\r\t" for c in text):
+            raise AdjudicationError(f"the {what} has characters that cannot be shown")
+    if not _plain_name(decision.who):
+        raise AdjudicationError("say who decides: a name of up to 64 characters")
+
+
+def _check_recording(subject: str, recording_id: str | None, known: frozenset[str]) -> None:
+    kind = kind_of(subject)
+    if kind is SubjectKind.CATALOG:
+        return
+    if kind is SubjectKind.RIGHT:
+        raise AdjudicationError(
+            "whether a right holds is for the catalog to say: add a row to its rights table"
+        )
+    if kind is SubjectKind.UNNAMED:
+        raise AdjudicationError(
+            "nothing tells this usage from other usage of the feed; ask the sender what it was"
+        )
+    if not recording_id or recording_id not in known:
+        raise AdjudicationError(f"the catalog has no recording {recording_id!r}")
+
+
+def _check_second(decision: Decision, before: Standing) -> Decision:
+    proposed = before.decision
+    if before.state is not State.PROPOSED or proposed is None:
         raise AdjudicationError("there is nothing to confirm: no decision awaits a second person")
-    if before.decision.number != decision.refers_to:
+    if proposed.number != decision.refers_to:
         raise AdjudicationError("it was decided anew meanwhile; look at it again")
-    if " ".join(before.decision.who.split()).casefold() == who.casefold():
-        raise AdjudicationError(f"{who} proposed it; another person has to confirm it")
+    if same_person(proposed.who, decision.who):
+        raise AdjudicationError(f"{decision.who} proposed it; another person has to confirm it")
+    return proposed

@@ -65,9 +65,9 @@ def touched_partitions(context: PipelineContext, after: int) -> tuple[int, dict[
     """The last decision's number, and feed → partition keys that decisions since one touch."""
     decisions = [one for one in context.registry.adjudications() if one.number > after]
     touched: dict[str, set[str]] = {}
-    for subject in {decision.subject for decision in decisions}:
-        for feed, key in context.registry.partitions_with_subject(subject):
-            touched.setdefault(feed, set()).add(key)
+    subjects = {decision.subject for decision in decisions}
+    for feed, key in context.registry.partitions_with_subjects(subjects):
+        touched.setdefault(feed, set()).add(key)
     last = max((decision.number for decision in decisions), default=after)
     return last, {feed: sorted(keys) for feed, keys in sorted(touched.items())}
 

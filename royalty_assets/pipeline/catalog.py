@@ -38,6 +38,8 @@ from royalty_assets.storage.registry import DeadLetter
 
 _TABLES = ("recordings", "shares", "rights")
 _SNAPSHOT_LABEL = "snapshot"
+DESK_RECORDINGS = "recordings-from-the-desk.csv"
+"""The catalog file that the desk writes; any other file's row for an ISRC goes before its."""
 _INDEX_KEPT_FROM_RECORDINGS = 20_000
 """A smaller catalog's index is made in less than a second."""
 
@@ -50,11 +52,13 @@ def taken(context: PipelineContext) -> Commit | None:
 
 def _file_hashes(context: PipelineContext) -> dict[Path, str]:
     folder = context.home / context.project.catalog.folder
-    files = sorted(
+    files = [
         path
         for path in (folder.iterdir() if folder.is_dir() else ())
         if path.is_file() and not path.name.startswith(".") and path.name != "README.md"
-    )
+    ]
+    # What was added at the desk is provisional: of two rows for an ISRC the first one counts.
+    files.sort(key=lambda path: (path.name == DESK_RECORDINGS, path))
     return {path: file_sha256(path)[0] for path in files}
 
 
@@ -92,7 +96,11 @@ def take_catalog(context: PipelineContext) -> Outcome:
             + "".join(f"\n  {letter.source}: {letter.reason}" for letter in letters[:5])
         )
     by_name = {readable(path.name): sha256 for path, sha256 in hashes.items()}
-    letters += [_letter(problem, by_name) for problem in problems]
+    letters += [
+        _letter(problem, by_name)
+        for problem in problems
+        if problem.source != DESK_RECORDINGS or not problem.rule.startswith("isrc:")
+    ]
     mentioned = {str(row.fields.get("recording_id", "")) for row in rows["shares"]}
     # Splits are not made up while a file that may hold the true ones could not be read.
     is_whole = not any(letter.rule.startswith("file:") for letter in letters)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from royalty_assets.domain.adjudication import Rule
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.feeds import Project
 from royalty_assets.domain.matching import Matcher
@@ -68,6 +69,7 @@ class PipelineContext:
     inbox_looks: dict[LookKey, Look] = field(default_factory=dict)
     _matchers: dict[str, Matcher] = field(default_factory=dict)
     _templates_version: tuple[Sequence[Template], str] = ((), "")
+    _rules: tuple[int, list[Rule]] = (0, [])
     _cut_reports: dict[str, Any] = field(default_factory=dict)
 
     def spool(self) -> Path:
@@ -91,6 +93,12 @@ class PipelineContext:
             self._matchers.clear()
             self._matchers[version] = build()
         return self._matchers[version]
+
+    def rules(self, number: int, read: Callable[[], list[Rule]]) -> list[Rule]:
+        """The rules after a decision's number, read once for all partitions."""
+        if self._rules[0] != number:
+            self._rules = (number, read())
+        return self._rules[1]
 
     def cut_report(self, key: str, cut: Callable[[], _Cut]) -> _Cut:
         """A report as cut into its partitions; the last one is kept, for the next partition."""

@@ -159,7 +159,7 @@ def _feed_funnel(context: PipelineContext, feed: str) -> FeedFunnel:
         funnel.units_in_suspense += commit.counts["units_exception"]
         for method in METHODS:
             if method != "exception":
-                funnel.units_matched += commit.counts[f"units_{method}"]
+                funnel.units_matched += commit.counts.get(f"units_{method}", 0)
             funnel.lines_by_method[method] += commit.counts.get(f"lines_{method}", 0)
     return funnel
 

@@ -64,7 +64,8 @@ def matched_input_sha256(version: str, validated: list[Batch], rules: Sequence[R
 
 def rules_of(context: PipelineContext) -> list[Rule]:
     """What people have decided, in force."""
-    return rules_in_force(context.registry.adjudications())
+    number = context.registry.last_adjudication()
+    return context.rules(number, lambda: rules_in_force(context.registry.adjudications()))
 
 
 def rules_touching(

@@ -15,6 +15,7 @@ import polars as pl
 from royalty_assets.domain.adjudication import Standing, State, SubjectKind, kind_of, standings
 from royalty_assets.domain.batches import Batch, Stage
 from royalty_assets.domain.ledger import Account
+from royalty_assets.domain.matching import RECORDING_GONE
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.windows import Partition
@@ -56,7 +57,9 @@ class Question:
         spellings: title and artist → units, most used first.
         reasons: why the matcher left it open.
         stakes: currency → atoms that wait for it.
+        gross: the same, with what is taken back added to it rather than subtracted.
         has_shared_money: whether some of that is a part of a pool.
+        is_valued: whether it is known what all of its usage is worth.
         nearest_id: the recording that came nearest, with its score and levels.
         standing: what people decided about it so far.
     """
@@ -74,7 +77,9 @@ class Question:
     partitions: set[tuple[str, str]] = field(default_factory=set)
     spellings: dict[tuple[str, str], int] = field(default_factory=dict)
     stakes: dict[str, int] = field(default_factory=dict)
+    gross: dict[str, int] = field(default_factory=dict)
     has_shared_money: bool = False
+    is_valued: bool = True
     first_used: date = date.max
     last_used: date = date.min
     nearest_id: str | None = None
@@ -103,15 +108,18 @@ def questions(context: PipelineContext) -> list[Question]:
 
     Money in different currencies is compared by its part of all that waits in its currency.
     """
+    return with_standings(context, collect(context))
+
+
+def collect(context: PipelineContext) -> list[Question]:
+    """The questions, whatever people have decided about them, in order."""
     found: dict[str, Question] = {}
     rates = _suspense_rates(context)
     for commit in context.registry.commits(Stage.MATCHED):
         for batch in context.registry.batches_by_id(commit.batch_ids):
             _collect(found, _exceptions(context, batch), commit.partition_key, rates, context)
-    decided = standings(context.registry.adjudications(), context.now().date())
     totals: dict[str, int] = defaultdict(int)
     for question in found.values():
-        question.standing = decided.get(question.subject, Standing())
         for currency, atoms in question.stakes.items():
             totals[currency] += abs(atoms)
     for question in found.values():
@@ -126,11 +134,33 @@ def questions(context: PipelineContext) -> list[Question]:
     return sorted(found.values(), key=lambda q: (-q.weight, -q.units, q.first_used, q.subject))
 
 
+def with_standings(context: PipelineContext, found: list[Question]) -> list[Question]:
+    """The same questions, each with where it stands now."""
+    decided = standings(context.registry.adjudications(), context.now().date())
+    for question in found:
+        standing = decided.get(question.subject, Standing())
+        if standing.state is State.RESOLVED and question.reasons == {RECORDING_GONE}:
+            # What was decided can no longer be, so that it has to be decided anew.
+            standing = Standing(State.OPEN, standing.decision)
+        question.standing = standing
+    return found
+
+
 def _exceptions(context: PipelineContext, batch: Batch) -> pl.DataFrame:
     frame = read_frame(context.lake, batch.objects[0])
     if "subject" not in frame.columns:  # matched before questions had one; about to be again
         return pl.DataFrame(schema={name: pl.String() for name in _READ})
-    return frame.filter(pl.col("method") == "exception").select(_READ)
+    return frame.filter(pl.col("method") == "exception").select(_READ).with_columns(_asked())
+
+
+def _asked() -> pl.Expr:
+    """What is asked of a person: for a right that is missing, about the recording."""
+    of_right = pl.lit(f"{SubjectKind.RIGHT}:") + pl.col("runner_up_id")
+    is_right = pl.col("reason") == "no_right_at_territory_and_date"
+    unnamed = pl.lit(f"{SubjectKind.UNNAMED}:") + pl.col("feed")
+    return (
+        pl.when(is_right).then(of_right).otherwise(pl.coalesce("subject", unnamed)).alias("subject")
+    )
 
 
 _Rates = Mapping[tuple[str, ...], tuple[int, dict[str, int]]]
@@ -184,12 +214,16 @@ def _collect(
             question.levels = row["levels"] or ""
         if row["currency"]:
             _add(question.stakes, row["currency"], brought)
+            _add(question.gross, row["currency"], abs(brought))
             continue
         place = (row["feed"], month, *(row[name] for name in _POOL_KEY[2:]))
         units, money = rates.get(place, (0, {}))
+        question.is_valued &= bool(money)
         for currency, shared in money.items():
             if units > 0 and shared:
-                _add(question.stakes, currency, shared * row["units"] // units)
+                part = shared * row["units"] // units
+                _add(question.stakes, currency, part)
+                _add(question.gross, currency, abs(part))
                 question.has_shared_money = True
 
 

@@ -437,6 +437,12 @@ class Registry:
         with self._engine.connect() as connection:
             return [_decision(row) for row in connection.execute(query)]
 
+    def last_adjudication(self) -> int:
+        """The number of the last decision; 0 before the first."""
+        with self._engine.connect() as connection:
+            number = connection.scalar(sa.select(sa.func.max(tables.adjudications.c.number)))
+        return number or 0
+
     def add_adjudication(self, decision: Decision, after: int | None) -> Decision:
         """Record a decision.
 
@@ -475,13 +481,16 @@ class Registry:
                     found |= set(connection.scalars(query.distinct()))
         return found
 
-    def partitions_with_subject(self, subject: str) -> list[tuple[str, str]]:
-        """(feed, partition key) of matched partitions in force with usage of a subject."""
+    def partitions_with_subjects(self, subjects: Iterable[str]) -> list[tuple[str, str]]:
+        """(feed, partition key) of matched partitions in force with usage of any subject."""
         table = tables.batch_subjects
+        ids: set[str] = set()
         with self._engine.connect() as connection:
-            ids = set(
-                connection.scalars(sa.select(table.c.batch_id).where(table.c.subject == subject))
-            )
+            for some in _chunks(sorted(subjects), 200):
+                query = sa.select(table.c.batch_id).where(table.c.subject.in_(some)).distinct()
+                ids |= set(connection.scalars(query))
+        if not ids:
+            return []
         return [
             (commit.feed, commit.partition_key)
             for commit in self.commits(Stage.MATCHED)

@@ -10,11 +10,13 @@ from royalty_assets.domain.adjudication import (
     Action,
     AdjudicationError,
     Decision,
+    Rule,
     Standing,
     State,
     checked,
     rules_in_force,
     rules_sha256,
+    same_person,
     standings,
 )
 
@@ -67,7 +69,18 @@ def test_what_was_in_force_stays_until_the_second_person_agrees():
         (decision(0, "accept", recording_id="GONE"), Standing(), "no recording 'GONE'"),
         (decision(0, "accept"), Standing(), "no recording"),
         (decision(0, "reject", who="  "), Standing(), "who decides"),
-        (decision(0, "reject", who="x" * 65), Standing(), "who decides"),
+        (decision(0, "reject", who="x" * 65), Standing(), "more than 64"),
+        (decision(0, "reject", who="An\x00n"), Standing(), "cannot be shown"),
+        (
+            decision(0, "accept", subject="unnamed:f", recording_id="R1"),
+            Standing(),
+            "ask the sender",
+        ),
+        (
+            decision(0, "defer", until=date(2099, 1, 1)),
+            Standing(rule=Rule(1, "isrc:X", "R1")),
+            "revoke that",
+        ),
         (decision(0, "reject", why="x" * 1001), Standing(), "more than 1000"),
         (decision(0, "defer", until=TODAY), Standing(), "day to come"),
         (decision(0, "defer"), Standing(), "day to come"),
@@ -93,6 +106,36 @@ def test_what_was_in_force_stays_until_the_second_person_agrees():
 def test_what_may_not_be_decided_is_refused_in_words(wanted, before, told):
     with pytest.raises(AdjudicationError, match=told):
         checked(wanted, before, {"R1"})
+
+
+def test_a_proposal_that_is_taken_back_leaves_what_two_people_agreed_on():
+    agreed = [
+        decision(1, "accept", recording_id="R1", needs_second=True),
+        decision(2, "confirm", "Bob", refers_to=1),
+    ]
+    other = decision(3, "accept", "Carl", recording_id="R2", needs_second=True)
+    after = [*agreed, other, decision(4, "revoke", "Carl")]
+    assert [rule.number for rule in rules_in_force(after)] == [1]
+    assert state(*after) is State.RESOLVED
+    assert rules_in_force([*after, decision(5, "revoke", "Carl")]) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("José", "Jose\u0301"), ("Ann", "Ann\u200b"), ("Ann  Lee", " ann lee "), ("Ａnn", "Ann")],
+)
+def test_a_person_is_one_however_the_name_is_typed(one, other):
+    assert same_person(one, other)
+    proposed = decision(1, "accept", one, recording_id="R1", needs_second=True)
+    assert rules_in_force([proposed, decision(2, "confirm", other, refers_to=1)]) == []
+
+
+def test_a_recording_that_has_gone_is_not_confirmed():
+    proposed = decision(1, "accept", "Ann", recording_id="R9", needs_second=True)
+    with pytest.raises(AdjudicationError, match="no recording 'R9'"):
+        checked(
+            decision(0, "confirm", "Bob", refers_to=1), Standing(State.PROPOSED, proposed), {"R1"}
+        )
 
 
 _acts = st.lists(
@@ -129,9 +172,12 @@ def retold(decisions):
         about = [one for one in decisions if one.subject == subject]
         proposed = None
         for one in about:
-            if one.action in {Action.REVOKE, Action.DEFER}:
-                in_force.pop(subject, None)
+            if one.action is Action.REVOKE:
+                if proposed is None or subject not in in_force:
+                    in_force.pop(subject, None)
                 proposed = None
+            elif one.action is Action.DEFER:
+                proposed = proposed if subject in in_force else None
             elif one.action is Action.CONFIRM:
                 if proposed and proposed.number == one.refers_to and proposed.who != one.who:
                     in_force[subject] = proposed.number

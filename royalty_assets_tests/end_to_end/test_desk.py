@@ -92,7 +92,7 @@ def test_an_exception_resolved_at_the_desk_pays_out_in_the_next_run(page, home):
     row = page.locator("table.candidates tr", has_text="USUM70600057").last
     page.get_by_label("Why").fill("heard both")
     row.get_by_role("button", name="Accept").click()
-    expect(page.get_by_role("status")).to_contain_text("1 partitions are to be matched again")
+    expect(page.get_by_role("status")).to_contain_text("1 partition is to be matched again")
     page.get_by_role("button", name="Apply decisions").click()
     expect(page.get_by_text("all is accounted for")).to_be_visible(timeout=90_000)
     after = run("payouts", home).stdout

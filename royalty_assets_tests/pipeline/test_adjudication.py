@@ -9,9 +9,10 @@ import pytest
 from royalty_assets.domain.adjudication import Action, AdjudicationError, State
 from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.windows import Cadence, Partition
-from royalty_assets.pipeline.adjudicate import Ruling, add_recording, last_number, rule_on
+from royalty_assets.pipeline.adjudicate import Ruling, last_number, rule_on
 from royalty_assets.pipeline.catalog import take_catalog
 from royalty_assets.pipeline.context import StageBlockedError
+from royalty_assets.pipeline.desk_recordings import add_recording
 from royalty_assets.pipeline.drift import catalog_subject
 from royalty_assets.pipeline.explain import explain
 from royalty_assets.pipeline.match import match, matched
@@ -127,7 +128,7 @@ def test_a_rule_touches_only_the_partitions_that_have_its_usage(context):
     assert matched(context, feed, april) is not None
     assert matched(context, feed, MARCH) is None
     subject = find(context, "GBXXX2500001").subject
-    assert context.registry.partitions_with_subject(subject) == [
+    assert context.registry.partitions_with_subjects([subject]) == [
         ("reports", "2025-03-01"),
         ("reports", "2025-04-01"),
     ]
@@ -171,7 +172,7 @@ def test_much_money_waits_for_another_person(tmp_path):
 
 def test_a_new_recording_is_in_the_catalog_and_held_until_it_has_shares(context):
     question = find(context, "GBXXX2500001")
-    fields = {"isrc": "GB-XXX-25-00001", "title": "Unknown", "artist": "Nobody"}
+    fields = {"isrc": "GB-XXX-25-00001", "title": 'Unknown, "live"', "artist": "Nobody"}
     assert add_recording(context, fields) == "GBXXX2500001"
     with pytest.raises(AdjudicationError, match="already"):
         add_recording(context, fields)
@@ -191,7 +192,7 @@ def test_a_decision_for_a_recording_that_is_gone_is_a_question_again(context):
     take_catalog(context)
     run_month(context, MARCH)
     question = find(context, "Flwrs")
-    assert question.reasons == {"rule_names_no_recording"}
+    assert (question.reasons, question.state) == ({"rule_names_no_recording"}, State.OPEN)
     ledger = month_frames(context, MARCH)[0]
     suspended = ledger.filter(pl.col("reason") == "rule_names_no_recording")
     assert suspended["units"].sum() == 10
@@ -317,3 +318,94 @@ def test_usage_that_calls_an_isrc_otherwise_is_told(context):
     (context.home / "catalog/extra.csv").write_text("isrc,title,artist\nUSUM70600099,X,Y\n")
     with pytest.raises(StageBlockedError, match="calls otherwise"):
         run_month(context, MARCH)
+
+
+def test_a_later_decision_counts_though_the_first_found_no_right(context):
+    """Accepted as R1, which may be used in the US only, and then as R2."""
+    (context.home / "catalog/rights.csv").write_text("recording_id,territories\nR1,US\n")
+    run_month(context, MARCH)
+    decide(context, "GBXXX2500001", "accept", "R1")
+    run_month(context, MARCH)
+    assert find(context, "right:R1").units == 15
+    question = Question("isrc:GBXXX2500001")
+    seen = last_number(context, question.subject)
+    rule_on(context, question, Ruling(Action.ACCEPT, "Ann", "", "R2", seen=seen))
+    assert blocked_because(context, MARCH)
+    run_month(context, MARCH)
+    assert paid(context) == {"P2": Decimal("2.5")}
+
+
+def limited(tmp_path, lines=LINES):
+    """A project where two people have to agree from 2 EUR on."""
+    context = inbox_context(tmp_path)
+    context.project = context.project.model_validate(
+        context.project.model_dump() | {"desk": {"four_eyes_above": {"EUR": "2.00"}}}
+    )
+    (tmp_path / "catalog/recordings.csv").write_text(
+        "recording_id,isrc,title,artist\nR1,USUM70600055,Flowers,Ada\nR2,USUM70600056,Sun,Ada\n"
+    )
+    (tmp_path / "inbox/report.csv").write_text(HEADER + lines)
+    run_month(context, MARCH)
+    return context
+
+
+def test_what_two_people_decided_is_not_changed_by_one(tmp_path):
+    context = limited(tmp_path)
+    decide(context, "GBXXX2500001", "accept", "R1")
+    decide(context, "GBXXX2500001", "accept", "R1", who="Bob")  # the same again confirms
+    run_month(context, MARCH)
+    settled = Question("isrc:GBXXX2500001")
+    seen = last_number(context, settled.subject)
+    again = rule_on(context, settled, Ruling(Action.ACCEPT, "Ann", "", "R2", seen=seen))
+    assert again.needs_second
+    run_month(context, MARCH)
+    (commit,) = context.registry.commits(Stage.MATCHED)
+    assert commit.counts["units_rule"] == 5
+
+
+def test_money_that_cancels_out_is_money_all_the_same(tmp_path):
+    lines = (
+        "2025-03-04,DE,GBXXX2500001,Unknown,Nobody,5,900.00,EUR\n"
+        "2025-03-05,DE,GBXXX2500001,Unknown,Nobody,-5,-900.00,EUR\n"
+    )
+    context = limited(tmp_path, lines)
+    assert find(context, "GBXXX2500001").stake_texts() == [("EUR", "0")]
+    assert decide(context, "GBXXX2500001", "accept", "R1").needs_second
+
+
+def test_the_labels_own_row_goes_before_the_desks(context):
+    add_recording(context, {"isrc": "GBXXX2500001", "title": "Unknown", "artist": "Nobody"})
+    (context.home / "catalog/later.csv").write_text(
+        "recording_id,isrc,title,artist\nLBL-7,GBXXX2500001,Unknown,Nobody\n"
+    )
+    (context.home / "catalog/shares.csv").write_text(
+        "recording_id,rights_holder_id,share\nR1,P1,100\nR2,P2,100\nLBL-7,P7,100\n"
+    )
+    run_month(context, MARCH)
+    assert paid(context)["P7"] == Decimal("2.5")
+    assert context.registry.dead_letters("catalog") == []
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda text: text.rstrip("\n"),
+        lambda text: text.replace(",", ";"),
+        lambda text: "\ufeff" + text,
+    ],
+)
+def test_the_desks_file_survives_a_spreadsheet(context, saved):
+    path = context.home / "catalog/recordings-from-the-desk.csv"
+    add_recording(context, {"isrc": "GBXXX2500001", "title": "Café", "artist": "Nobody"})
+    path.write_text(saved(path.read_text()))
+    add_recording(context, {"isrc": "GBXXX2500002", "title": "Two", "artist": "Nobody"})
+    assert [line.split(",")[1:3] for line in path.read_text().splitlines()[1:]] == [
+        ["GBXXX2500001", "Café"],
+        ["GBXXX2500002", "Two"],
+    ]
+
+
+def test_a_title_of_two_lines_is_no_new_recording(context):
+    with pytest.raises(AdjudicationError, match="line breaks"):
+        add_recording(context, {"isrc": "GBXXX2500001", "title": "a\nb"})
+    assert not (context.home / "catalog/recordings-from-the-desk.csv").exists()

@@ -23,7 +23,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "x" && here >= 0) rows[here].querySelector("input").click();
   else if (event.key === "/") document.getElementById("search")?.focus();
   else if (marked) {
-    const day = marked.form?.querySelector("input[type=date]");
+    const day = marked.value === "defer" && marked.form.querySelector("input[type=date]");
     if (day && !day.value) day.focus();
     else marked.click();
   } else return;
@@ -34,7 +34,13 @@ document.getElementById("all")?.addEventListener("change", (event) => {
   for (const box of document.querySelectorAll("input[name=subject]")) box.checked = event.target.checked;
 });
 
-const why = document.getElementById("why");
-why?.addEventListener("input", () => {
-  for (const field of document.querySelectorAll("[data-why]")) field.value = why.value;
-});
+// The name that stands in the page is the one that decides, saved or not.
+for (const form of document.querySelectorAll("form[method=post]")) {
+  form.addEventListener("submit", () => {
+    const typed = document.createElement("input");
+    typed.type = "hidden";
+    typed.name = "who_typed";
+    typed.value = document.getElementById("who").value;
+    form.append(typed);
+  });
+}

@@ -11,7 +11,8 @@ from royalty_assets.domain.matching.cascade import (
     DECISION_SCHEMA,
     MATCHER_VERSION,
     METHODS,
+    RECORDING_GONE,
     Matcher,
 )
 
-__all__ = ["DECISION_SCHEMA", "MATCHER_VERSION", "METHODS", "Matcher"]
+__all__ = ["DECISION_SCHEMA", "MATCHER_VERSION", "METHODS", "RECORDING_GONE", "Matcher"]

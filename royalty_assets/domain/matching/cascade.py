@@ -1,6 +1,6 @@
-"""The cascade: rule → ISRC → UPC and title → equal or similar title and artist → exception.
+"""The cascade: ISRC → UPC and title → equal title and artist → rule → similar ones → exception.
 
-A rule is what a person decided about an ISRC, or about a name that comes without one.
+A rule is what a person decided about an ISRC that is unknown, or a name that comes without one.
 
 A name is accepted only above a threshold *and* with a margin to the runner-up, and never when
 version words or numbers disagree. Whatever is decided must also hold a right at the territory
@@ -14,9 +14,14 @@ import polars as pl
 
 from royalty_assets.domain.adjudication import Rule
 from royalty_assets.domain.catalog import Catalog
-from royalty_assets.domain.matching.candidates import CandidateIndex, normal_names
+from royalty_assets.domain.identifiers import ISRC_PATTERN
+from royalty_assets.domain.matching.candidates import (
+    TITLE_SCORE_COMPARED_MIN,
+    CandidateIndex,
+    normal_names,
+)
 from royalty_assets.domain.matching.releases import ReleaseIndex
-from royalty_assets.domain.matching.scoring import score_candidates as _score
+from royalty_assets.domain.matching.scoring import pairwise, score_candidates
 from royalty_assets.domain.territories import TerritorySet
 
 MATCHER_VERSION = "4"
@@ -27,7 +32,7 @@ ARTIST_SCORE_MIN = 88.0
 SCORE_MIN = 90.0
 MARGIN_MIN = 3.0
 _QUERIES_PER_CHUNK = 2_000
-_SUBJECT_LENGTH_MAX = 150
+_SUBJECT_BYTES_MAX = 150
 
 DECISION_SCHEMA: dict[str, pl.DataType] = {
     "recording_id": pl.String(),
@@ -56,6 +61,8 @@ METHODS = (
 )
 REJECTED = "rejected_by_rule"
 """The reason of usage that a person has said is none of the catalog's."""
+RECORDING_GONE = "rule_names_no_recording"
+"""The reason of usage that a person decided to be a recording that the catalog has no more."""
 
 _NAME_DECISION_SCHEMA = {
     "title": pl.String(),
@@ -94,25 +101,19 @@ class Matcher:
             The same rows in the same order, with ``DECISION_SCHEMA``.
         """
         columns = ["_row", *identities.columns, *DECISION_SCHEMA]
-        rows = identities.with_row_index("_row").with_columns(
-            pl.when(pl.col("isrc") != "").then(pl.lit("isrc:") + pl.col("isrc")).alias("subject")
+        by_isrc = identities.with_row_index("_row").join(
+            self._isrcs, on="isrc", how="left", maintain_order="left"
         )
-        in_force = self._rule_frame(rules)
-        ruled, rows = _by_rule(rows, in_force)
-        by_isrc = rows.join(self._isrcs, on="isrc", how="left", maintain_order="left")
         found = by_isrc.filter(pl.col("recording_id").is_not_null()).with_columns(
-            *_undecided(("method", "score", "subject")),
+            *_undecided(("method", "score")),
             pl.lit("isrc").alias("method"),
             pl.lit(100.0).alias("score"),
-            pl.lit(None, pl.String).alias("subject"),
         )
         rest = by_isrc.filter(pl.col("recording_id").is_null()).drop("recording_id")
         self._remember(rest.select("title", "artist"))
-        named = self._named(rest)
-        ruled_names, named = _by_rule(named, in_force)
-        named = self._with_releases(named)
-        parts = (ruled, found, ruled_names, named)
-        decided = pl.concat([part.select(columns) for part in parts])
+        named = self._with_releases(self._named(rest))
+        named = self._with_rules(named, rules)
+        decided = pl.concat([part.select(columns) for part in (found, named)])
         return self._with_rights(decided).sort("_row").drop("_row")
 
     def note(self, names: pl.DataFrame) -> None:
@@ -134,7 +135,7 @@ class Matcher:
             first.
         """
         queries = normal_names([(title, artist)]).with_row_index("query")
-        scored = _score(self._candidate_index(), queries)
+        scored = score_candidates(self._candidate_index(), queries)
         return (
             scored.sort(["score", "recording_id"], descending=[True, False])
             .head(limit)
@@ -166,7 +167,7 @@ class Matcher:
         )
         said = normal_names(both.select("title", "artist").rows())["core"]
         there = normal_names(both.select("title_known", "artist_known").rows())["core"]
-        score = _pairwise(said, there)
+        score = pairwise(said, there)
         far = pl.Series(score < TITLE_SCORE_COMPARED_MIN, dtype=pl.Boolean)
         return both.filter(far).select(
             "isrc", "title", "artist", "recording_id", "title_known", "artist_known", "units"
@@ -191,35 +192,39 @@ class Matcher:
         ]
         self._by_name = pl.concat([self._by_name, *decided])
 
-    def _rule_frame(self, rules: Sequence[Rule]) -> pl.DataFrame:
-        """``subject``, ``rule_id``, ``recording_id``, and ``reason`` where there is none."""
+    def _with_rules(self, named: pl.DataFrame, rules: Sequence[Rule]) -> pl.DataFrame:
+        """Usage whose subject a person has decided about.
+
+        What identifiers, a release or equal names decide, a rule leaves alone: it answers what was
+        open, and goes before likeness. One for a recording that is gone only says so.
+        """
         rows = [
             (
                 rule.subject,
                 rule.rule_id,
-                rule.recording_id if rule.recording_id in self._ids else None,
-                REJECTED
-                if rule.recording_id is None
-                else None
-                if rule.recording_id in self._ids
-                else "rule_names_no_recording",
+                rule.recording_id,
+                REJECTED if rule.recording_id is None else None,
             )
             for rule in rules
+            if rule.recording_id is None or rule.recording_id in self._ids
         ]
-        names = ("subject", "rule_id", "recording_id", "reason")
-        return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+        gone = [
+            (rule.subject, rule.rule_id, None, RECORDING_GONE)
+            for rule in rules
+            if rule.recording_id is not None and rule.recording_id not in self._ids
+        ]
+        open_now = ["exception"]
+        named = _ruled(named, rows, [*open_now, "title_artist_similar"])
+        return _ruled(named, gone, open_now)
 
     def _named(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Usage of no known ISRC with what its name was decided to be."""
-        by_name = rows.rename({"subject": "isrc_subject"}).join(
+        """Usage of no known ISRC with what its name was decided to be, and its subject."""
+        by_name = rows.join(
             self._by_name, on=["title", "artist"], how="left", maintain_order="left"
         )
-        release = pl.when(pl.col("upc") != "").then("upc").otherwise("release_title").fill_null("")
-        of_release = pl.when(pl.col("title") == "").then(pl.lit("release:") + release)
-        subject = pl.coalesce("isrc_subject", of_release, "subject")
         return by_name.with_columns(
-            subject.alias("subject"), pl.lit(None, pl.String).alias("rule_id")
-        )
+            _subject().alias("subject"), pl.lit(None, pl.String).alias("rule_id")
+        ).with_columns(_shortened_all(pl.col("subject")))
 
     def _with_releases(self, named: pl.DataFrame) -> pl.DataFrame:
         """Usage whose release decides what its name alone did not, or before that."""
@@ -236,10 +241,9 @@ class Matcher:
             pl.lit(None, pl.String).alias("levels"),
         )
         named = _overridden(named, by_upc, ["upc", "title", "artist"])
-        unclear = named.filter(pl.col("reason") == "ambiguous")
-        uses = unclear.select(
-            "title", "artist", "release_title", pl.col("runner_up_id").alias("nearest_id")
-        ).filter(pl.col("release_title").is_not_null())
+        uses = named.filter(
+            (pl.col("reason") == "ambiguous") & (pl.col("release_title").fill_null("") != "")
+        ).select("title", "artist", "release_title")
         by_title = self._releases.by_release_title(uses.unique()).with_columns(
             pl.lit("title_artist_album").alias("method"), pl.lit(None, pl.String).alias("reason")
         )
@@ -290,10 +294,6 @@ class Matcher:
                 .then(pl.col("score"))
                 .otherwise(pl.col("runner_up_score"))
                 .alias("runner_up_score"),
-                pl.when(refused)
-                .then(pl.lit("right:") + pl.col("recording_id"))
-                .otherwise(pl.col("subject"))
-                .alias("subject"),
             )
             .drop("_cleared")
         )
@@ -308,25 +308,24 @@ def _undecided(but: Sequence[str]) -> list[pl.Expr]:
     ]
 
 
-def _by_rule(rows: pl.DataFrame, rules: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows whose subject has a rule, decided by it; and the others as they are."""
-    if rules.is_empty():
-        decided = rows.clear()
-        rest = rows
-    else:
-        decided = rows.join(rules.select("subject"), on="subject", how="semi")
-        rest = rows.filter(
-            pl.col("subject").is_null() | ~pl.col("subject").is_in(rules["subject"].implode())
-        )
-    names = ["rule_id", "recording_id", "reason"]
-    decided = decided.drop(names, strict=False).join(
-        rules, on="subject", how="left", maintain_order="left"
+def _ruled(
+    rows: pl.DataFrame,
+    rules: Sequence[tuple[str, str, str | None, str | None]],
+    methods: list[str],
+) -> pl.DataFrame:
+    """The rows with those of some methods decided by the rule of their subject, if it has one."""
+    if not rules:
+        return rows
+    names = ("subject", "rule_id", "recording_id", "reason")
+    frame = pl.DataFrame(rules, schema=dict.fromkeys(names, pl.String), orient="row")
+    by_rule = pl.when(pl.col("recording_id").is_null()).then(pl.lit("exception"))
+    frame = frame.with_columns(
+        by_rule.otherwise(pl.lit("rule")).alias("method"),
+        *(expression for expression in _undecided([*names, "method"])),
     )
-    method = pl.when(pl.col("recording_id").is_null()).then(pl.lit("exception"))
-    decided = decided.with_columns(
-        *_undecided(["method", "subject", *names]), method.otherwise(pl.lit("rule")).alias("method")
-    )
-    return decided, rest
+    is_asked = pl.col("method").is_in(methods)
+    asked = _overridden(rows.filter(is_asked), frame, ["subject"])
+    return pl.concat([rows.filter(~is_asked), asked])
 
 
 def _overridden(rows: pl.DataFrame, decided: pl.DataFrame, on: list[str]) -> pl.DataFrame:
@@ -345,16 +344,44 @@ def _overridden(rows: pl.DataFrame, decided: pl.DataFrame, on: list[str]) -> pl.
 
 def _name_subjects(names: pl.DataFrame) -> pl.Series:
     """Names in their normal form, as far as one decision should settle all their spellings."""
-    parts = pl.concat_str("core", "version", "credits", separator=" | ")
-    texts = names.select(pl.lit("name:") + parts).to_series().to_list()
-    return pl.Series("subject", [_shortened(text) for text in texts], dtype=pl.String)
+    told = names.select("title", "artist", "core", "version", "guest", "credits")
+    subjects = pl.Series("subject", [_name_subject(*row) for row in told.iter_rows()], pl.String)
+    return subjects.to_frame().select(_shortened_all(pl.col("subject"))).to_series()
+
+
+def _name_subject(
+    title: str, artist: str, core: str, version: str, guest: str, credited: str
+) -> str:
+    # A title of signs alone has no normal form; it is itself, and no other's.
+    song = core or title.casefold().strip()
+    version = " ".join(filter(None, (version, "with a guest" if guest == "with" else "")))
+    return f"name:{song} | {version} | {credited or artist.casefold().strip()}".rstrip()
+
+
+def _subject() -> pl.Expr:
+    """What one decision about a use settles; null if nothing tells it from others."""
+    upc, release = (pl.col(name).fill_null("") for name in ("upc", "release_title"))
+    where = pl.when(upc != "").then(upc).otherwise(release)
+    by_whom = pl.lit(" | ") + pl.col("artist").str.to_lowercase()
+    return (
+        pl.when(pl.col("isrc").str.contains(ISRC_PATTERN))
+        .then(pl.lit("isrc:") + pl.col("isrc"))
+        .when(pl.col("title") != "")
+        .then(pl.col("subject"))
+        .when(where != "")
+        .then((pl.lit("release:") + where + by_whom).str.strip_chars_end())
+    )
+
+
+def _shortened_all(subjects: pl.Expr) -> pl.Expr:
+    long = subjects.str.len_bytes() > _SUBJECT_BYTES_MAX
+    short = pl.when(long).then(subjects).map_elements(_shortened, pl.String)
+    return pl.when(long).then(short).otherwise(subjects).alias("subject")
 
 
 def _shortened(subject: str) -> str:
     """A text that fits into a key, and is no other's."""
-    if len(subject) <= _SUBJECT_LENGTH_MAX:
-        return subject
-    return f"{subject[:80]}… {hashlib.sha256(subject.encode()).hexdigest()}"
+    return f"{subject[:30]}… {hashlib.sha256(subject.encode()).hexdigest()}"
 
 
 def _levels() -> pl.Expr:
@@ -389,7 +416,7 @@ def _levels() -> pl.Expr:
 def decide_names(index: CandidateIndex, names: Sequence[tuple[str, str]]) -> pl.DataFrame:
     """Decide distinct (title, artist) pairs by name alone (``title``, ``artist``, decision)."""
     queries = normal_names(names).with_row_index("query")
-    scored = _score(index, queries)
+    scored = score_candidates(index, queries)
     best = scored.sort(
         ["query", "score", "recording_id"], descending=[False, True, False]
     ).with_columns(pl.int_range(pl.len()).over("query").alias("rank"))
@@ -416,6 +443,10 @@ def decide_names(index: CandidateIndex, names: Sequence[tuple[str, str]]) -> pl.
         .then(pl.col("recording_id"))
         .otherwise(pl.col("runner_up_id"))
         .alias("runner_up_id"),
+        pl.when(unaccepted)
+        .then(pl.col("score"))
+        .otherwise(pl.col("runner_up_score"))
+        .alias("runner_up_score"),
         pl.when(unaccepted)
         .then(pl.lit(None, pl.String))
         .otherwise(pl.col("recording_id"))

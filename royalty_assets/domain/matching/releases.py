@@ -6,13 +6,16 @@ title, where several recordings share a name that the usage does not tell apart.
 
 import numpy as np
 import polars as pl
-from rapidfuzz import fuzz, process
+from numpy.typing import NDArray
 
 from royalty_assets.domain.matching.candidates import normal_names
 from royalty_assets.domain.matching.normalise import normalise_title
+from royalty_assets.domain.matching.scoring import guests_agree, pairwise
 
 TITLE_SCORE_MIN = 88.0
 MARGIN_MIN = 3.0
+ARTIST_SCORE_MIN = 50.0
+"""A UPC says much, but not that the song of another artist is the one on it."""
 _SAME_NAME = ["core", "version", "numbers", "credits"]
 
 
@@ -46,18 +49,16 @@ class ReleaseIndex:
         asked = asked.sort(pl.all()).with_row_index("use")
         names = normal_names(asked.select("title", "artist").rows()).drop("title", "artist")
         pairs = asked.hstack(names).join(on_release, on="upc", suffix="_known")
-        score = process.cpdist(
-            pairs["core"].to_list(),
-            pairs["core_known"].to_list(),
-            scorer=fuzz.token_sort_ratio,
-            dtype=np.float64,
-        )
+        score = pairwise(pairs["core"], pairs["core_known"])
         ranked = (
             pairs.with_columns(pl.Series("score", score, dtype=pl.Float64).round(2))
             .filter(
                 (pl.col("score") >= TITLE_SCORE_MIN)
+                & (pl.col("core") != "")
                 & (pl.col("numbers") == pl.col("numbers_known"))
                 & (pl.col("version") == pl.col("version_known"))
+                & guests_agree()
+                & pl.Series(_artists_may_agree(pairs), dtype=pl.Boolean)
             )
             .sort("use", "score", "recording_id", descending=[False, True, False])
             .with_columns(pl.int_range(pl.len()).over("use").alias("rank"))
@@ -82,24 +83,37 @@ class ReleaseIndex:
         """Tell recordings of one name apart by the title of the release.
 
         Args:
-            uses: distinct ``title``, ``artist``, ``release_title`` and ``nearest_id``, one of the
-                recordings of that name.
+            uses: distinct ``title``, ``artist`` and ``release_title``.
 
         Returns:
             ``title``, ``artist``, ``release_title`` and ``recording_id`` of those where exactly
-            one recording of the name is on a release of that title.
+            one recording of that very name is on a release of that title.
         """
-        asked = uses.filter(pl.col("release_title") != "").with_columns(
-            release=_release_cores(uses.filter(pl.col("release_title") != "")["release_title"])
-        )
-        name = self._recordings.select(pl.col("recording_id").alias("nearest_id"), *_SAME_NAME)
-        found = asked.join(name, on="nearest_id").join(
-            self._recordings.select(*_SAME_NAME, "release", "recording_id"),
-            on=[*_SAME_NAME, "release"],
+        names = normal_names(uses.select("title", "artist").rows()).drop("title", "artist")
+        asked = uses.hstack(names).with_columns(release=_release_cores(uses["release_title"]))
+        found = (
+            asked.filter(pl.col("core") != "")
+            .join(
+                self._recordings.select(
+                    *_SAME_NAME,
+                    "release",
+                    "recording_id",
+                    guest_known="guest",
+                    credits_known="credits",
+                ),
+                on=[*_SAME_NAME, "release"],
+            )
+            .filter(guests_agree())
         )
         return found.select("title", "artist", "release_title", "recording_id").unique(
             ["title", "artist", "release_title"], keep="none", maintain_order=True
         )
+
+
+def _artists_may_agree(pairs: pl.DataFrame) -> NDArray[np.bool_]:
+    """Whether the artists are not quite different; one that is not told may be any."""
+    untold = ((pairs["credits"] == "") | (pairs["credits_known"] == "")).to_numpy()
+    return untold | (pairwise(pairs["credits"], pairs["credits_known"]) >= ARTIST_SCORE_MIN)
 
 
 def _release_cores(titles: pl.Series) -> pl.Series:

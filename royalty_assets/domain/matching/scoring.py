@@ -34,7 +34,7 @@ def score_candidates(index: CandidateIndex, queries: pl.DataFrame) -> pl.DataFra
         pl.col("recording_id"), pl.exclude("candidate", "recording_id").name.suffix("_known")
     )
     pairs = pl.concat([pairs, known], how="horizontal")
-    title_score = _pairwise(pairs["core"], pairs["core_known"])
+    title_score = pairwise(pairs["core"], pairs["core_known"])
     near = title_score >= TITLE_SCORE_COMPARED_MIN
     pairs, title_score = pairs.filter(pl.Series(near, dtype=pl.Boolean)), title_score[near]
     artist_score = _artist_scores(pairs)
@@ -44,7 +44,7 @@ def score_candidates(index: CandidateIndex, queries: pl.DataFrame) -> pl.DataFra
         "recording_id",
         pl.Series("title_score", title_score),
         pl.Series("artist_score", artist_score),
-        pl.Series("version_agrees", _versions_agree(pairs), dtype=pl.Boolean) & _guests_agree(),
+        pl.Series("version_agrees", _versions_agree(pairs), dtype=pl.Boolean) & guests_agree(),
         (pl.col("numbers") == pl.col("numbers_known")).alias("numbers_agree"),
         pl.Series("both", both),
         (pl.col("edition") == pl.col("edition_known")).alias("same_edition"),
@@ -72,11 +72,11 @@ def _versions_agree(pairs: pl.DataFrame) -> NDArray[np.bool_]:
     # Most are equal or on one side only.
     both = ~agree & ((pairs["version"] != "") & (pairs["version_known"] != "")).to_numpy()
     there = pairs.select("version", "version_known").filter(pl.Series(both, dtype=pl.Boolean))
-    agree[both] = _pairwise(there["version"], there["version_known"]) >= _VERSION_SCORE_MIN
+    agree[both] = pairwise(there["version"], there["version_known"]) >= _VERSION_SCORE_MIN
     return agree
 
 
-def _guests_agree() -> pl.Expr:
+def guests_agree() -> pl.Expr:
     """Not so where one side was recorded with a guest and the other knows of nobody."""
 
     def alone(suffix: str) -> pl.Expr:
@@ -87,9 +87,10 @@ def _guests_agree() -> pl.Expr:
     return ~((here & alone("_known")) | (there & alone("")))
 
 
-def _pairwise(
+def pairwise(
     left: pl.Series, right: pl.Series, *, words_in_order: bool = False
 ) -> NDArray[np.float64]:
+    """How much alike the texts of each row are, in percent; words in any order unless said."""
     if left.is_empty():
         return np.empty(0)
     return process.cpdist(
@@ -106,7 +107,7 @@ def _artist_scores(pairs: pl.DataFrame) -> NDArray[np.float64]:
     asked = pairs.select(columns)
     distinct = asked.unique(["credits", "credits_known"], maintain_order=True)
     distinct = distinct.with_row_index("artists")
-    whole = _pairwise(
+    whole = pairwise(
         distinct["credits"].str.replace_all("|", " ", literal=True),
         distinct["credits_known"].str.replace_all("|", " ", literal=True),
     )
@@ -121,7 +122,7 @@ def _artist_scores(pairs: pl.DataFrame) -> NDArray[np.float64]:
     np.maximum.at(
         scores,
         listed["artists"].to_numpy(),
-        _pairwise(listed["first"], listed["credit"], words_in_order=True),
+        pairwise(listed["first"], listed["credit"], words_in_order=True),
     )
     return (
         asked.join(

@@ -261,16 +261,14 @@ def test_a_upc_finds_a_title_by_whatever_artist_but_no_other_version():
     assert live["recording_id"] is None
 
 
-def test_a_rule_on_an_isrc_comes_before_the_catalog():
+def test_a_rule_answers_for_an_unknown_isrc_and_leaves_a_known_one_alone():
     matcher = Matcher(SONGS)
-    rule = Rule(7, "isrc:USUM70600000", "R1")
-    decided = decide(matcher, isrc="USUM70600000", title="Flowers", rules=[rule])
-    assert (decided["recording_id"], decided["method"], decided["rule_id"]) == (
-        "R1",
-        "rule",
-        "rule 7",
-    )
-    assert decide(matcher, isrc="USUM70600000", title="Flowers")["recording_id"] == "R0"
+    rule = Rule(7, "isrc:GBXXX2500001", "R1")
+    decided = decide(matcher, isrc="GBXXX2500001", title="Anything", rules=[rule])
+    assert (decided["recording_id"], decided["method"]) == ("R1", "rule")
+    assert decided["rule_id"] == "rule 7"
+    known = decide(matcher, isrc="USUM70600000", rules=[Rule(8, "isrc:USUM70600000", "R1")])
+    assert (known["recording_id"], known["method"]) == ("R0", "isrc")
 
 
 def test_a_rule_on_a_name_settles_all_its_spellings_and_no_known_isrc():
@@ -284,6 +282,67 @@ def test_a_rule_on_a_name_settles_all_its_spellings_and_no_known_isrc():
     assert live["method"] != "rule"
     known = decide(matcher, isrc="USUM70600007", title="New Rules", artist="Dua Lipa", rules=[rule])
     assert (known["recording_id"], known["method"]) == ("R7", "isrc")
+
+
+def test_a_rule_goes_before_likeness_and_after_equal_names():
+    matcher = Matcher(SONGS)
+    similar = decide(matcher, title="Flowrs", artist="Miley Cyrus")
+    assert similar["method"] == "title_artist_similar"
+    ruled = decide(matcher, title="Flowrs", artist="Miley Cyrus",
+                   rules=[Rule(1, similar["subject"], "R1")])  # fmt: skip
+    assert (ruled["recording_id"], ruled["method"]) == ("R1", "rule")
+    equal = decide(matcher, title="Flowers", artist="Miley Cyrus")
+    same = decide(matcher, title="Flowers", artist="Miley Cyrus",
+                  rules=[Rule(1, equal["subject"], "R1")])  # fmt: skip
+    assert same == equal
+
+
+def test_a_rule_on_a_name_leaves_what_its_release_decides():
+    matcher = on_releases(*TWICE)
+    subject = decide(matcher, title="Halo", artist="Ada")["subject"]
+    rules = [Rule(1, subject, "R0")]
+    best_of = decide(matcher, title="Halo", artist="Ada", release_title="Best Of", rules=rules)
+    assert (best_of["recording_id"], best_of["method"]) == ("R1", "title_artist_album")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"title": "Song", "artist": "Ada"}, {"title": "Song (with Bob)", "artist": "Ada"}),
+        ({"title": "÷", "artist": "Ed"}, {"title": "???", "artist": "Ed"}),
+        ({"release_title": "Hits", "artist": "Queen"}, {"release_title": "Hits", "artist": "Abba"}),
+        ({"title": "x" * 400, "artist": "Ada"}, {"title": "x" * 399 + "y", "artist": "Bob"}),
+        ({"isrc": "GBXXX2500001", "title": "A"}, {"isrc": "GBXXX2500002", "title": "A"}),
+    ],
+)
+def test_what_differs_is_no_one_subject(one, other):
+    matcher = Matcher(SONGS)
+    assert decide(matcher, **one)["subject"] != decide(matcher, **other)["subject"]
+
+
+def test_a_placeholder_for_an_isrc_is_no_subject():
+    matcher = Matcher(SONGS)
+    subjects = {
+        decide(matcher, isrc="N/A", title=t, artist="Z")["subject"] for t in ("Moon", "Sky")
+    }
+    assert subjects == {"name:moon |  | z", "name:sky |  | z"}
+    assert decide(matcher, isrc="N/A")["subject"] is None
+
+
+def test_a_upc_does_not_make_another_artists_song_the_one_on_it():
+    matcher = on_releases(*TWICE)
+    for told in ({"artist": "Karaoke Band"}, {"artist": "Ada", "title": "Halo (with Bob)"}):
+        use = {"title": "Halo", "upc": "00036000291452"} | told
+        assert decide(matcher, **use)["method"] != "upc_title"
+
+
+def test_an_album_decides_among_recordings_of_that_very_name_only():
+    near = [
+        {"title": "Midnight Flowers", "artist": "Ada", "release_title": "Album"},
+        {"title": "Midnight Flowery", "artist": "Ada", "release_title": "Album"},
+    ]
+    use = {"title": "Midnight Flowerz", "artist": "Ada", "release_title": "Album"}
+    assert decide(on_releases(*near), **use)["method"] == "exception"
 
 
 def test_what_was_rejected_stays_in_suspense_and_says_so():
@@ -304,7 +363,10 @@ def test_a_rule_does_not_make_a_right():
     matcher = Matcher(catalog(("Flowers", "Miley Cyrus"), rights=rights))
     rule = Rule(1, "isrc:GBXXX0000001", "R0")
     refused = decide(matcher, isrc="GBXXX0000001", title="x", territory="US", rules=[rule])
-    assert (refused["recording_id"], refused["subject"]) == (None, "right:R0")
+    assert (refused["recording_id"], refused["runner_up_id"]) == (None, "R0")
+    assert refused["reason"] == "no_right_at_territory_and_date"
+    # What a person could decide anew stays known.
+    assert refused["subject"] == "isrc:GBXXX0000001"
 
 
 def test_every_decision_says_how_near_it_came():
