@@ -45,6 +45,12 @@ from royalty_assets.pipeline.adjudicate import (
 )
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.pipeline.desk_recordings import add_recording
+from royalty_assets.pipeline.drift import (
+    catalog_subject,
+    disagreements_by_partition,
+    drift_by_month,
+    drift_is_accepted,
+)
 from royalty_assets.pipeline.questions import Question
 from royalty_assets.storage.registry import RegistryConflictError
 
@@ -89,11 +95,13 @@ def make_desk(
         Route("/log", desk.show_log),
         Route("/questions.csv", desk.download),
         Route("/applying", desk.show_applying),
+        Route("/drift", desk.show_drift),
         Route("/who", desk.set_who, methods=["POST"]),
         Route("/decide", desk.decide, methods=["POST"]),
         Route("/recordings", desk.new_recording, methods=["POST"]),
         Route("/questions.csv", desk.upload, methods=["POST"]),
         Route("/apply", desk.apply, methods=["POST"]),
+        Route("/drift", desk.accept_drift, methods=["POST"]),
         Mount("/static", StaticFiles(directory=static)),
     ]
     middleware = [
@@ -207,6 +215,18 @@ class _Desk:
         shown = decisions[::-1][:_LOG_ROWS]
         return self._page(request, "log.html", decisions=shown, in_force=in_force)
 
+    async def show_drift(self, request: Request) -> Response:
+        """What the catalog in force moves of money paid before."""
+        months = await run_in_threadpool(drift_by_month, self.context)
+        return self._page(
+            request,
+            "drift.html",
+            months=months,
+            usage=await run_in_threadpool(disagreements_by_partition, self.context),
+            accepted=drift_is_accepted(self.context),
+            version=catalog_subject(self.context).partition(":")[2][:12] if months else "",
+        )
+
     async def show_applying(self, request: Request) -> Response:
         """How the run that applies decisions goes."""
         return self._page(request, "applying.html", run=self.applying.look())
@@ -300,6 +320,27 @@ class _Desk:
                 return _with_notice(_back(form), self._take_wishes(request, form, content))
 
             return await self._change(request, change, form)
+
+    async def accept_drift(self, request: Request) -> Response:
+        """Let what the catalog in force moves be paid."""
+
+        def change(form: FormData) -> Response:
+            subject = catalog_subject(self.context)
+            if subject.partition(":")[2][:12] != _text(form, "version"):
+                raise _RefusedError("The catalog has changed meanwhile; look at it again.", 409)
+            told = [one.told[0] for one in drift_by_month(self.context) if one.told]
+            question = Question(subject, "; ".join(told)[:300])
+            # What two people should see is for the same limits as any other money to say.
+            question.is_valued = False
+            ruling = Ruling(
+                Action.ACCEPT, _who(request, form), _text(form, "why"),
+                seen=last_number(self.context, subject),
+            )  # fmt: skip
+            decision = rule_on(self.context, question, ruling)
+            waits = " It awaits a second person." if decision.needs_second else ""
+            return _with_notice(_back(form), f"Recorded: the catalog is accepted.{waits}")
+
+        return await self._change(request, change)
 
     async def apply(self, request: Request) -> Response:
         """Run the project, so that decisions are applied and paid."""

@@ -80,7 +80,7 @@ def _by_recording(table: pl.DataFrame, told: pl.Expr) -> dict[str, str]:
 def money_moved(
     recording_ids: list[str], paid: pl.DataFrame, due: pl.DataFrame
 ) -> dict[str, dict[str, int]]:
-    """Recording → currency → atoms that go elsewhere than before.
+    """Recording → currency → atoms that were paid to somebody who is not to have them any more.
 
     Args:
         recording_ids: of the recordings to look at.
@@ -94,19 +94,16 @@ def money_moved(
         return some.group_by(key).agg(pl.col("amount").sum().alias(name))
 
     both = of(paid, "paid").join(of(due, "due"), on=key, how="full", coalesce=True).sort(key)
-    more: dict[tuple[str, str], list[int]] = {}
+    moved: dict[str, dict[str, int]] = {}
     for (recording_id, _, currency), old, new in zip(
         both.select(key).rows(),
         series_to_atoms(both["paid"].fill_null(0)),
         series_to_atoms(both["due"].fill_null(0)),
         strict=True,
     ):
-        sums = more.setdefault((recording_id, currency), [0, 0])
-        sums[new < old] += abs(new - old)
-    moved: dict[str, dict[str, int]] = {}
-    for (recording_id, currency), (gained, lost) in more.items():
-        if gained or lost:
-            moved.setdefault(recording_id, {})[currency] = max(gained, lost)
+        if abs(new) < abs(old) or new * old < 0:
+            amounts = moved.setdefault(recording_id, {})
+            amounts[currency] = amounts.get(currency, 0) + abs(old - new)
     return moved
 
 

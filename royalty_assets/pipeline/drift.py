@@ -1,5 +1,7 @@
 """What changed in the catalog since a month was paid, as a finding before it is paid again."""
 
+from dataclasses import dataclass
+
 import polars as pl
 
 from royalty_assets.domain.adjudication import Action, State, standings
@@ -22,6 +24,8 @@ from royalty_assets.pipeline.context import (
 )
 from royalty_assets.storage.lake import read_frame
 
+DRIFT_CHECK = "catalog_drift_is_within_limits"
+USAGE_CHECK = "usage_agrees_with_catalog"
 _LINES = 2  # where a payout's batch has its lines
 
 
@@ -72,6 +76,44 @@ def catalog_drift(context: PipelineContext, month: Partition, ledger: pl.DataFra
     moved = money_moved(sorted({change.recording_id for change in changes}), before, now)
     limits = context.project.drift.money_moved_max
     return drift_findings(changes, moved, {c: to_atoms(limit) for c, limit in limits.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class MonthDrift:
+    """What stands between a month's last payout and the catalog in force.
+
+    Attributes:
+        month: its key.
+        told: what moves more money than is allowed, in words.
+        is_blocked: whether that keeps the month from being paid.
+        changes: all that changed, whether it moves money or not.
+    """
+
+    month: str
+    told: list[str]
+    is_blocked: bool
+    changes: list[Change]
+
+
+def drift_by_month(context: PipelineContext) -> list[MonthDrift]:
+    """Each posted month's drift, the newest month first."""
+    found = []
+    for ledger in context.registry.commits(Stage.LEDGER, LEDGER_FEED):
+        paid = context.registry.commit(LEDGER_FEED, Stage.PAYOUTS, ledger.partition_key)
+        blocking = ledger.checks.get(DRIFT_CHECK, [])
+        told = list(blocking or ledger.warnings.get(DRIFT_CHECK, []))
+        changes = [] if paid is None else changes_since(context, paid)
+        found.append(MonthDrift(ledger.partition_key, told, bool(blocking), changes))
+    return found[::-1]
+
+
+def disagreements_by_partition(context: PipelineContext) -> list[tuple[str, str, list[str]]]:
+    """(feed, partition, findings) where usage calls ISRCs otherwise than the catalog."""
+    return [
+        (commit.feed, commit.partition_key, list(told))
+        for commit in context.registry.commits(Stage.MATCHED)
+        if (told := commit.checks.get(USAGE_CHECK) or commit.warnings.get(USAGE_CHECK))
+    ]
 
 
 def changes_since(context: PipelineContext, paid: Commit) -> list[Change]:

@@ -34,7 +34,12 @@ from royalty_assets.pipeline.context import (
     next_revision,
     standing,
 )
-from royalty_assets.pipeline.drift import catalog_drift, catalog_revision, drift_is_accepted
+from royalty_assets.pipeline.drift import (
+    DRIFT_CHECK,
+    catalog_drift,
+    catalog_revision,
+    drift_is_accepted,
+)
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.match import matched_input_sha256, rules_of, rules_touching
 from royalty_assets.pipeline.pool import stated_pool_sha256
@@ -120,10 +125,10 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
             ),
             "ledger_balances_to_money_reported": _money_differences(recount.atoms, ledger),
             "remittance_agrees": unpaid,
-            "catalog_drift_is_within_limits": drift if blocks else [],
+            DRIFT_CHECK: drift if blocks else [],
         },
         warnings=({"remittance_agrees": noted} if noted else {})
-        | ({} if blocks or not drift else {"catalog_drift_is_within_limits": drift}),
+        | ({} if blocks or not drift else {DRIFT_CHECK: drift}),
     )
     context.registry.commit_partition(commit)
     return Outcome(month.key, commit)

@@ -13,6 +13,7 @@ from royalty_assets.desk.app import make_desk
 from royalty_assets.desk.spreadsheet import read_wishes, write_questions
 from royalty_assets.domain.adjudication import State
 from royalty_assets.domain.windows import Cadence, Partition
+from royalty_assets.pipeline.context import StageBlockedError
 from royalty_assets.pipeline.questions import Question, questions
 from royalty_assets.simulator.server import serve
 from royalty_assets_tests.projects import inbox_context, run_month
@@ -317,3 +318,26 @@ def test_odd_tokens_and_numbers_are_refused_in_words(desk):
         post(desk, "/decide", subject="isrc:GBXXX2500001", decision="reject", **seen).status_code
         == 200
     )
+
+
+def test_drift_is_shown_and_accepted_by_a_person(desk, context):
+    context.project = context.project.model_validate(
+        context.project.model_dump() | {"drift": {"severity": "block"}}
+    )
+    sit_down(desk)
+    post(desk, "/decide", subject="isrc:GBXXX2500001", decision="accept R1")
+    shares = context.home / "catalog/shares.csv"
+    shares.write_text("recording_id,rights_holder_id,share\nR1,P1,100\n")
+    run_month(context, MARCH)
+    assert "within limits" in desk.get("/drift").text
+    shares.write_text("recording_id,rights_holder_id,share\nR1,P2,100\n")
+    with pytest.raises(StageBlockedError):
+        run_month(context, MARCH)
+    page = desk.get("/drift").text
+    assert "blocks the payout" in page
+    assert "moves 2.5 EUR" in page
+    version = re.search('name="version" value="([0-9a-f]+)"', page)[1]
+    assert post(desk, "/drift", version="0" * 12).status_code == 409
+    assert "is accepted" in post(desk, "/drift", version=version, why="agreed", back="/drift").text
+    run_month(context, MARCH)
+    assert "was accepted by a person" in desk.get("/drift").text
