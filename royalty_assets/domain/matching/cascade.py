@@ -407,7 +407,7 @@ def _levels() -> pl.Expr:
         level("title", pl.col("title_score"), TITLE_SCORE_MIN),
         level("artist", pl.col("artist_score"), ARTIST_SCORE_MIN),
         agrees("version", "version_agrees"),
-        agrees("numbers", "numbers_agree"),
+        agrees("number", "numbers_agree"),
         separator=" ",
     )
     return pl.when(pl.col("score").is_not_null()).then(words).alias("levels")

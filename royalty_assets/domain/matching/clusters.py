@@ -24,7 +24,6 @@ from royalty_assets.domain.matching.similarity import (
     SAYS_NOTHING,
     abbreviation_similarity,
     code_similarity,
-    coverage,
     plain_words,
     rarity,
     segment_coverage,
@@ -38,7 +37,6 @@ NEIGHBOURS_MAX = 15
 _TRIGRAM_RECORDS_MAX = 200
 """A trigram in more records than this brings up nothing that a rarer one would not."""
 _SIMILARITY_MIN = 0.12
-_WORDS_MAX = 60
 _WEIGHT_SCALE = 1 << 20
 """Weights are summed as whole numbers of this fraction: sums are exact, in whatever order."""
 NOT_COMPARED_LOGIT = -3.0
@@ -176,18 +174,14 @@ def compare_records(records: Sequence[LinkageRecord]) -> tuple[CandidatePairs, F
     """The candidate pairs of distinct, sorted records, and their features.
 
     Returns:
-        The pairs, and an array of shape (pairs, 18), NaN where a side says nothing: trigram cosine
-        and containment; least and greatest coverage of words, and weight of words that are
-        lacking; two token ratios; least and greatest coverage of parts; number, year and language;
-        length and weight of the shorter; these summed up, and how far that is behind the best
-        candidate of either side.
+        The pairs, and an array of shape (pairs, 14), NaN where a side says nothing: trigram cosine
+        and containment; two token ratios; least and greatest coverage of parts; number, year and
+        language; length and weight of the shorter; likeness by trigrams and parts, and how far that
+        is behind the best candidate of either side.
     """
     texts = [record.text for record in records]
     grams = _Trigrams(texts)
     pairs = _candidates(grams)
-    words = [list(dict.fromkeys(text.split()))[:_WORDS_MAX] for text in texts]
-    occurrences = Counter(word for own in words for word in own)
-    weights = {word: rarity(occurs, len(records)) for word, occurs in occurrences.items()}
     lefts, rights = pairs.left.tolist(), pairs.right.tolist()
     token_sets, token_sorts = (
         process.cpdist(
@@ -201,7 +195,6 @@ def compare_records(records: Sequence[LinkageRecord]) -> tuple[CandidatePairs, F
         one, other = records[i], records[j]
         shared = grams.shared(i, j)
         smaller = min(grams.norms[i], grams.norms[j])
-        covered = coverage(words[i], words[j], weights), coverage(words[j], words[i], weights)
         parts = (
             segment_coverage(one.segments, other.segments, texts[j]),
             segment_coverage(other.segments, one.segments, texts[i]),
@@ -210,8 +203,6 @@ def compare_records(records: Sequence[LinkageRecord]) -> tuple[CandidatePairs, F
             (
                 shared / (grams.norms[i] * grams.norms[j]),
                 shared / smaller**2,
-                *sorted(share for share, _ in covered),
-                *sorted(lacking for _, lacking in covered),
                 token_sets[at],
                 token_sorts[at],
                 min(parts),
@@ -223,13 +214,13 @@ def compare_records(records: Sequence[LinkageRecord]) -> tuple[CandidatePairs, F
                 smaller,
             )
         )
-    features = np.array(rows, dtype=np.float64).reshape(len(rows), 15)
+    features = np.array(rows, dtype=np.float64).reshape(len(rows), 11)
     return pairs, _with_competition(len(records), pairs, features)
 
 
 def _with_competition(count: int, pairs: CandidatePairs, features: Floats) -> Floats:
     """Three more columns: a sum of likenesses, and its lag behind each side's best, sorted."""
-    likeness = features[:, 0] + features[:, 2] + np.nan_to_num(features[:, 8])
+    likeness = features[:, 0] + np.nan_to_num(features[:, 4])
     best = np.zeros(count)
     np.maximum.at(best, pairs.left, likeness)
     np.maximum.at(best, pairs.right, likeness)

@@ -6,7 +6,7 @@ is and which of them are compared is in ``clusters`` and ``pairs``.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Levenshtein
@@ -16,8 +16,6 @@ from royalty_assets.domain.matching.normalise import plain_text
 MISSING = math.nan
 SAYS_NOTHING = frozenset({"", "null", "na", "n a", "none", "nan", "unk", "unknown", "untitled"})
 """What senders write where they have no value."""
-WORD_SIMILARITY_MIN = 0.6
-"""Words that differ by more are different words."""
 _WORD = re.compile(r"[a-z0-9]+")
 _APOSTROPHES = re.compile(r"['`]")
 
@@ -40,45 +38,6 @@ def trigrams(text: str) -> frozenset[str]:
 def rarity(occurs: int, of: int) -> float:
     """What something weighs that ``occurs`` in so many ``of`` all records: the rarer, the more."""
     return math.log(1 + of / occurs)
-
-
-def best_word_similarity(word: str, others: Sequence[str]) -> float:
-    """1 less the share of letters to change for the nearest; 0 below ``WORD_SIMILARITY_MIN``."""
-    nearest = process.extractOne(
-        word,
-        others,
-        scorer=Levenshtein.normalized_similarity,
-        processor=None,
-        score_cutoff=WORD_SIMILARITY_MIN,
-    )
-    return 0.0 if nearest is None else nearest[1]
-
-
-def coverage(
-    words: Sequence[str], others: Sequence[str], weights: Mapping[str, float]
-) -> tuple[float, float]:
-    """How much of ``words`` is found among ``others``, letter errors allowed.
-
-    Args:
-        words: distinct words that are looked for.
-        others: distinct words that they are looked for in.
-        weights: of each of ``words``.
-
-    Returns:
-        The share of the weight that is found, and the largest weight that a word lacks.
-    """
-    known = frozenset(others)
-    total = found = lacking = 0.0
-    for word in words:
-        weight = weights[word]
-        total += weight
-        if word in known:
-            found += weight
-            continue
-        best = best_word_similarity(word, others) if len(word) > 2 else 0.0
-        found += weight * best
-        lacking = max(lacking, weight * (1 - best))
-    return found / max(total, 1e-9), lacking
 
 
 def segment_coverage(segments: Sequence[str], others: Sequence[str], other_text: str) -> float:

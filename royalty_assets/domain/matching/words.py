@@ -20,13 +20,11 @@ REASON_WORDS = {
     "rejected_by_rule": "a person said that it is none of the catalog's",
     "rule_names_no_recording": "a person decided it, but the catalog no longer has the recording",
 }
-_FIELD_WORDS = {"title": "title", "artist": "artist", "version": "version", "numbers": "numbers"}
 
 
 def levels_in_words(levels: str | None) -> list[str]:
     """``title:equal artist:far`` as "title equal", "artist far"."""
-    pairs = (word.split(":", 1) for word in (levels or "").split())
-    return [f"{_FIELD_WORDS.get(pair[0], pair[0])} {pair[-1]}" for pair in pairs]
+    return [word.replace(":", " ") for word in (levels or "").split()]
 
 
 def reason_in_words(reason: str | None) -> str:

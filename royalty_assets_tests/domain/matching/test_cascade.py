@@ -374,7 +374,7 @@ def test_a_rule_does_not_make_a_right():
 
 def test_every_decision_says_how_near_it_came():
     decided = decide(Matcher(SONGS), title="Flowrs", artist="Miley Cyrus")
-    assert decided["levels"] == ("title:similar artist:equal version:agrees numbers:agrees")
+    assert decided["levels"] == ("title:similar artist:equal version:agrees number:agrees")
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_records_have_a_normal_form(fields, segments, number, year, language):
 def test_any_text_makes_a_record_that_can_be_compared(fields):
     records = sorted({linkage_record(fields), linkage_record({"title": "silver river"})})
     pairs, features = compare_records(records)
-    assert features.shape == (len(pairs), 18)
+    assert features.shape == (len(pairs), 14)
 
 
 def test_a_title_of_ten_megabytes_costs_no_more_than_its_beginning():
