@@ -29,7 +29,7 @@ from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.catalog import taken
 from royalty_assets.pipeline.context import CATALOG_PARTITION, Outcome, StageBlockedError
 from royalty_assets.pipeline.ingest import INBOX_PARTITION, delivered, deliveries, ingest
-from royalty_assets.pipeline.match import matched
+from royalty_assets.pipeline.match import matched, rules_of
 from royalty_assets.pipeline.month import paid_out, posted
 from royalty_assets.pipeline.pool import pooled
 from royalty_assets.pipeline.validate import validated
@@ -216,6 +216,8 @@ def run_project(
         told(name, stage, outcome)
 
     session.on_outcome = listen
+    rules_of(session.context)
+    session.context.holds_rules = True
     try:
         catalog = taken(session.context)
         if catalog is not None and instance.get_latest_materialization_event(CATALOG_KEY):
@@ -236,6 +238,7 @@ def run_project(
                 report.failures += _execute(definitions, instance, plan.key, first.key, last.key)
     finally:
         session.on_outcome = told
+        session.context.holds_rules = False
     return report
 
 

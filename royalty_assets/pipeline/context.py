@@ -57,6 +57,7 @@ class PipelineContext:
         now: the clock; an argument so that tests can stop it.
         inbox_looks: what was seen in inbox files, so that each is looked into once.
         tokens: name of an environment variable → the bearer token in it.
+        holds_rules: whether what people decide from now on waits, so that one run is of one mind.
     """
 
     project: Project
@@ -67,6 +68,7 @@ class PipelineContext:
     tokens: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], datetime] = _utc_now
     inbox_looks: dict[LookKey, Look] = field(default_factory=dict)
+    holds_rules: bool = False
     _matchers: dict[str, Matcher] = field(default_factory=dict)
     _templates_version: tuple[Sequence[Template], str] = ((), "")
     _rules: tuple[int, list[Rule]] = (0, [])
@@ -96,7 +98,7 @@ class PipelineContext:
 
     def rules(self, number: int, read: Callable[[], list[Rule]]) -> list[Rule]:
         """The rules after a decision's number, read once for all partitions."""
-        if self._rules[0] != number:
+        if self._rules[0] != number and not self.holds_rules:
             self._rules = (number, read())
         return self._rules[1]
 

@@ -15,7 +15,7 @@ from royalty_assets.pipeline.context import StageBlockedError
 from royalty_assets.pipeline.desk_recordings import add_recording
 from royalty_assets.pipeline.drift import catalog_subject
 from royalty_assets.pipeline.explain import explain
-from royalty_assets.pipeline.match import match, matched
+from royalty_assets.pipeline.match import match, matched, rules_of
 from royalty_assets.pipeline.month import blocked_because, month_frames
 from royalty_assets.pipeline.questions import Question, questions
 from royalty_assets.storage.registry import RegistryConflictError
@@ -409,3 +409,16 @@ def test_a_title_of_two_lines_is_no_new_recording(context):
     with pytest.raises(AdjudicationError, match="line breaks"):
         add_recording(context, {"isrc": "GBXXX2500001", "title": "a\nb"})
     assert not (context.home / "catalog/recordings-from-the-desk.csv").exists()
+
+
+def test_what_is_decided_during_a_run_waits_for_the_next(context):
+    """Otherwise the month would be posted without the partitions that it touches."""
+    rules_of(context)
+    context.holds_rules = True
+    decide(context, "GBXXX2500001", "accept", "R1")
+    run_month(context, MARCH)
+    assert paid(context) == {"P1": Decimal(1)}
+    context.holds_rules = False
+    assert blocked_because(context, MARCH)
+    run_month(context, MARCH)
+    assert paid(context) == {"P1": Decimal("3.5")}
