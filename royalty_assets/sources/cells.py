@@ -81,11 +81,22 @@ def may_need_stripping(body: bytes, delimiter: str) -> bool:
     if body.startswith(b" ") or body.endswith(b" "):
         return True
     characters = np.frombuffer(body, np.uint8)
-    is_space = characters == ord(" ")
-    is_edge = (characters == ord(delimiter)) | (characters == ord("\n"))
-    if b'"' in body:
-        is_edge |= characters == ord('"')
-    return bool((is_space[1:] & is_edge[:-1]).any() or (is_space[:-1] & is_edge[1:]).any())
+    spaces = np.flatnonzero(characters == ord(" "))
+    # What is before the first character and behind the last was looked at above.
+    neighbours = characters[np.concatenate([spaces - 1, (spaces + 1) % characters.size])]
+    edges = [ord(delimiter), ord("\n"), *([ord('"')] if b'"' in body else [])]
+    return any(bool((neighbours == edge).any()) for edge in edges)
+
+
+def borders_of(texts: pl.Series, body: bytes, delimiter: str) -> pl.Series:
+    """How many delimiters each of the lines has that make up a body."""
+    characters = np.frombuffer(body, np.uint8)
+    places = np.flatnonzero(characters == ord(delimiter))
+    ends = np.append(np.flatnonzero(characters == ord("\n")), characters.size)
+    if ends.size != texts.len():
+        raise AssertionError(f"{texts.len()} lines have {ends.size} ends")
+    before = np.searchsorted(places, ends)
+    return pl.Series(np.diff(before, prepend=0), dtype=pl.UInt32)
 
 
 def split_lines(

@@ -25,7 +25,7 @@ from royalty_assets.domain.notes import NOT_UTF8, UNKNOWN_WORD
 from royalty_assets.domain.screening import ColumnReading, convert_row
 from royalty_assets.domain.usage import IDENTIFYING, CommercialModel, UseType
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
-from royalty_assets.sources.cells import cells_of, header_cells, joined, split_lines
+from royalty_assets.sources.cells import borders_of, cells_of, header_cells, joined, split_lines
 from royalty_assets.sources.reading import (
     TOTALS_AGREE,
     Message,
@@ -204,7 +204,7 @@ class DelimitedFile:
                 yield frame, rejections, block
 
     def _split(self, block: LineBlock) -> tuple[pl.DataFrame, list[Rejection]]:
-        borders = block.texts.str.count_matches(self._delimiter, literal=True)
+        borders = borders_of(block.texts, block.body, self._delimiter)
         texts, body, borders = self._without_last_border(block, borders)
         lines = pl.DataFrame({"text": texts}).with_row_index("number", block.first)
         lines = lines.with_columns(pl.col("number").cast(pl.Int64))
@@ -276,8 +276,16 @@ class DelimitedFile:
 
     def _is_special(self, frame: pl.DataFrame) -> pl.Series:
         """Lines that may be a total, a header again, or nothing at all."""
-        first = frame["cell_0"].str.to_lowercase()
-        return first.is_in([*self._footers, *self._folded, ""])
+        first = frame["cell_0"]
+        names = [*self._footers, *self._folded, ""]
+        sizes = first.str.len_bytes()
+        # Most first cells are not even as long as one of these; beyond ASCII, length says nothing.
+        may_be = sizes.is_in(sorted({len(name) for name in names})) | (
+            sizes != first.str.len_chars()
+        )
+        if not may_be.any():
+            return may_be
+        return first.str.to_lowercase().is_in(names)
 
     def _fields(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Rejection]]:
         """``row_number`` and a String column per field; what is no usage is refused."""

@@ -28,7 +28,7 @@ from royalty_assets.domain.screening import ColumnReading
 from royalty_assets.domain.territories import territory_of
 from royalty_assets.domain.usage import USAGE_LINE_SCHEMA, CommercialModel, UseType
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
-from royalty_assets.sources.cells import joined, split_ragged
+from royalty_assets.sources.cells import borders_of, joined, split_ragged
 from royalty_assets.sources.dsr.records import (
     RecordLayout,
     known_record,
@@ -275,7 +275,7 @@ class DsrFile:
         lines = pl.DataFrame({"text": block.texts}).with_row_index("number", block.first)
         lines = lines.with_columns(
             pl.col("number").cast(pl.Int64),
-            pl.col("text").str.count_matches("\t", literal=True).alias("borders"),
+            borders_of(block.texts, block.body, "\t").alias("borders"),
         )
         body = block.body
         if (lines["text"] == "").any():
