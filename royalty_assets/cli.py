@@ -34,6 +34,8 @@ from royalty_assets.demo import (
     simulated_services,
     write_demo_project,
 )
+from royalty_assets.domain.money import format_atoms, minor_unit_decimals
+from royalty_assets.domain.money_columns import AMOUNT_DTYPE, series_to_atoms
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.settings import Settings, SettingsError, load_project
 from royalty_assets.simulator.scenario import Scenario
@@ -236,7 +238,7 @@ def payouts(home: Home = Path("data"), month: Month = None) -> None:
             names = pl.col(pl.String)
             # A spreadsheet would run a name that begins so as a formula.
             safe = pl.when(names.str.contains(r"^[=+\-@\t\r]")).then("'" + names).otherwise(names)
-            frame = frame.with_columns(safe.name.keep())
+            frame = _as_money(frame.with_columns(safe.name.keep()))
             text = frame.select(period, pl.all()).write_csv(include_header=number == 0)
             typer.echo(text, nl=False)
         session.close()
@@ -244,6 +246,19 @@ def payouts(home: Home = Path("data"), month: Month = None) -> None:
         complaints.print(f"{key} is not to be paid: {why}", markup=False, soft_wrap=True)
     if blocked:
         raise typer.Exit(1)
+
+
+def _as_money(frame: pl.DataFrame) -> pl.DataFrame:
+    """Amounts with the decimals that their currency has, more only where there are more."""
+    columns = []
+    for name in (name for name, dtype in frame.schema.items() if dtype == AMOUNT_DTYPE):
+        texts = []
+        for atoms, currency in zip(series_to_atoms(frame[name]), frame["currency"], strict=True):
+            units, _, fraction = format_atoms(atoms).partition(".")
+            fraction = fraction.ljust(minor_unit_decimals(currency), "0")
+            texts.append(f"{units}.{fraction}" if fraction else units)
+        columns.append(pl.Series(name, texts, dtype=pl.String))
+    return frame.with_columns(columns)
 
 
 def _chosen(months: list[Partition], month: str | None) -> list[Partition]:
@@ -329,9 +344,13 @@ def explain(
         return
     for one in found:
         first, *rest = one.sentences
-        console.print(first, style="bold", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            first, style="bold", markup=False, emoji=False, highlight=False, soft_wrap=True
+        )
         for sentence in rest:
-            console.print(f"  {sentence}", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                f"  {sentence}", markup=False, emoji=False, highlight=False, soft_wrap=True
+            )
 
 
 @app.command()

@@ -6,6 +6,7 @@ else has a default inside it.
 
 import os
 import re
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,20 @@ class Settings(BaseSettings):
         return self.home.resolve() / "dagster"
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers with a point are exact: ``500.10`` is that, and no float beside it."""
+
+
+def _exact_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal | float:
+    try:
+        return Decimal(str(loader.construct_scalar(node)).replace("_", ""))
+    except InvalidOperation:  # .inf and the like, for the setting's own type to refuse
+        return loader.construct_yaml_float(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _exact_number)
+
+
 def load_project(home: Path) -> Project:
     """Read ``feeds.yaml`` in the project's folder.
 
@@ -71,7 +86,7 @@ def load_project(home: Path) -> Project:
             "`royalty-assets demo` makes one with simulated services."
         ) from None
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from None
     try:

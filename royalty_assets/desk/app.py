@@ -44,7 +44,7 @@ from royalty_assets.pipeline.adjudicate import (
     standing_of,
 )
 from royalty_assets.pipeline.context import PipelineContext
-from royalty_assets.pipeline.desk_recordings import add_recording
+from royalty_assets.pipeline.desk_recordings import add_recording, remove_unused
 from royalty_assets.pipeline.drift import (
     catalog_subject,
     disagreements_by_partition,
@@ -139,6 +139,7 @@ class _Desk:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self.pages.filters["sentence"] = _sentence
         self.pages.globals |= {
             "state_words": _STATE_WORDS,
             "kind_words": _KIND_WORDS,
@@ -213,7 +214,8 @@ class _Desk:
             if one.decision is not None and one.state is not State.OPEN
         }
         shown = decisions[::-1][:_LOG_ROWS]
-        return self._page(request, "log.html", decisions=shown, in_force=in_force)
+        rules = {one.rule.number for one in standing.values() if one.rule is not None}
+        return self._page(request, "log.html", decisions=shown, in_force=in_force, rules=rules)
 
     async def show_drift(self, request: Request) -> Response:
         """What the catalog in force moves of money paid before."""
@@ -376,7 +378,10 @@ class _Desk:
             # A form that says that nothing was decided yet means just that.
             _seen(seen) if isinstance(seen, str) else last_number(self.context, subject),
         )
-        return rule_on(self.context, self._question(subject), ruling, known)
+        decision = rule_on(self.context, self._question(subject), ruling, known)
+        if action is Action.REVOKE:
+            remove_unused(self.context)
+        return decision
 
     def _question(self, subject: str) -> Question:
         question = self.queue.find(subject)
@@ -405,7 +410,10 @@ class _Desk:
             except (AdjudicationError, RegistryConflictError) as error:
                 problems.append(f"line {wish.line}: {error}")
         told = self._told(taken) if taken else "Nothing was decided."
-        return told + (f" Refused: {'; '.join(problems[:10])}." if problems else "")
+        if not problems:
+            return told
+        more = f"; and {len(problems) - 10:,} more" if len(problems) > 10 else ""
+        return f"{told} Refused: {'; '.join(problems[:10])}{more}."
 
     def _told(self, taken: Sequence[Decision]) -> str:
         many = f" ({len(taken)} questions)" if len(taken) > 1 else ""
@@ -442,7 +450,7 @@ class _Desk:
         page = self.pages.get_template(name).render(
             csrf=form_token(self.secret, request),
             who=_from_cookie(request, WHO_COOKIE),
-            here=str(request.url.path) + (f"?{request.url.query}" if request.url.query else ""),
+            here=_here(request, content),
             notice=notice,
             is_running=self.applying.look().is_running,
             **content,
@@ -451,6 +459,17 @@ class _Desk:
         if notice:
             response.delete_cookie(TOLD_COOKIE)
         return response
+
+
+def _here(request: Request, content: Mapping[str, object]) -> str:
+    """The page's own address; of an answer to a form, that of the page that it was on."""
+    if request.method == "POST":
+        return str(content.get("back", "/"))
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
 def _text(form: FormData, name: str) -> str:

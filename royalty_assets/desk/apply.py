@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-_LOG = "desk-run.log"
+_LOG = ".desk-run.log"
 _SHOWN_BYTES = 20_000
 
 
@@ -25,7 +25,7 @@ class Applying:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._log = home / "spool" / _LOG
+        self._log = home / _LOG
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -34,7 +34,6 @@ class Applying:
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 return
-            self._log.parent.mkdir(parents=True, exist_ok=True)
             plain = os.environ | {"NO_COLOR": "1", "COLUMNS": "110", "TERM": "dumb"}
             command = [sys.executable, "-m", "royalty_assets.cli", "run", str(self._home)]
             with self._log.open("wb") as log:

@@ -121,7 +121,16 @@ class Queue:
                 found = matcher.candidates(question.title, question.artist, CANDIDATES_SHOWN)
             for row in found.iter_rows(named=True):
                 scored[row["recording_id"]] = (row["score"], row["levels"])
-        return self._shown(scored)
+        on_release = self._on_release(question.upc)
+        for recording_id in on_release:
+            scored.setdefault(recording_id, (None, "UPC:equal"))
+        return sorted(self._shown(scored), key=lambda one: one.recording_id not in on_release)
+
+    def _on_release(self, upc: str) -> list[str]:
+        if not upc:
+            return []
+        on_it = self.recordings().filter(pl.col("upc") == upc)
+        return on_it["recording_id"].head(CANDIDATES_SHOWN).to_list()
 
     def search(self, text: str) -> list[Candidate]:
         """Recordings whose id, ISRC, title or artist has every word of a text."""

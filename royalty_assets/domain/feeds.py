@@ -46,6 +46,14 @@ class _Configured(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _exact(value: Any) -> Any:
+    return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+ConfiguredAmount = Annotated[Amount, BeforeValidator(_exact)]
+"""Money as people write it in YAML, with quotes or without."""
+
+
 class HttpSource(_Configured):
     """A DSP's HTTP API.
 
@@ -219,7 +227,7 @@ class DeskConfig(_Configured):
         four_eyes_above: currency → the money at stake above which another person has to confirm.
     """
 
-    four_eyes_above: dict[Currency, Amount] = {}
+    four_eyes_above: dict[Currency, ConfiguredAmount] = {}
 
 
 class DriftConfig(_Configured):
@@ -234,7 +242,7 @@ class DriftConfig(_Configured):
     """
 
     severity: Severity = "warn"
-    money_moved_max: dict[Currency, Amount] = {}
+    money_moved_max: dict[Currency, ConfiguredAmount] = {}
     disagreeing_fraction_max: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.02")
 
 

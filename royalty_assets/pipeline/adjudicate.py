@@ -85,7 +85,10 @@ def rule_on(
         if action is Action.CONFIRM and standing.decision is not None
         else None,
         needs_second=action in {Action.ACCEPT, Action.REJECT} and needs_second(context, question),
-        told=_as_shown(question),
+        # Of usage that is settled, what it was when it was decided about.
+        told=_as_shown(question)
+        if question.units or standing.decision is None
+        else standing.decision.told,
     )
     if known is None:
         known = known_recordings(context)

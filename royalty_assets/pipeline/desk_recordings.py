@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from royalty_assets.domain.adjudication import AdjudicationError
+from royalty_assets.domain.adjudication import AdjudicationError, State, standings
 from royalty_assets.domain.catalog import Recording
 from royalty_assets.pipeline.catalog import (
     DESK_RECORDINGS,
@@ -71,6 +71,26 @@ def _add(context: PipelineContext, path: Path, recording: Recording) -> None:
         path.unlink() if before is None else path.write_bytes(before)
         take_catalog(context)
         raise AdjudicationError(f"the catalog did not take {recording.isrc}; look at {path.name}")
+
+
+def remove_unused(context: PipelineContext) -> None:
+    """Take recordings of the desk's out again that no decision in force is about any more.
+
+    What another file of the catalog says of them stays.
+    """
+    path = context.home / context.project.catalog.folder / DESK_RECORDINGS
+    if not path.exists():
+        return
+    decided = standings(context.registry.adjudications(), context.now().date()).values()
+    used = {one.rule.recording_id for one in decided if one.rule is not None}
+    used |= {one.decision.recording_id for one in decided if one.decision is not None and (
+        one.state is State.PROPOSED)}  # fmt: skip
+    with _alone(path.parent):
+        rows = _rows(path.read_bytes())
+        kept = [row for row in rows if row["isrc"] in used or row["recording_id"] in used]
+        if len(kept) < len(rows):
+            _write(path, kept) if kept else path.unlink()
+            take_catalog(context)
 
 
 def _known(context: PipelineContext) -> frozenset[str]:

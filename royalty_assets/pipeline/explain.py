@@ -193,9 +193,12 @@ def _as_decided(context: PipelineContext, decision: Mapping[str, Any]) -> list[s
         score = decision["runner_up_score"]
         how = "" if score is None else f", {score:.1f} %"
         margin = decision["margin"]
-        apart = "" if margin is None else f", {margin:.1f} points behind"
+        ahead = "ahead of the next" if decision["recording_id"] is None else "behind"
+        apart = "" if margin is None else f", {margin:.1f} points {ahead}"
         told.append(f"{what}: {names(decision['runner_up_id'])}{how}{apart}.")
-    if decision["recording_id"] is None:
+    if decision["reason"] == "no_right_at_territory_and_date":
+        told.append("What settles it: a right for that territory and day in the catalog.")
+    elif decision["recording_id"] is None and decision["subject"]:
         told.append(f"What settles it: a decision about {decision['subject']!r} at the desk.")
     return told
 
@@ -207,7 +210,9 @@ def _rule_in_words(context: PipelineContext, rule_id: str, names: Any) -> str:
     if rule.recording_id is not None:
         what = f"said that it is {names(rule.recording_id)}"
     why = f", because: {rule.why!r}" if rule.why else ""
-    return f"By {rule_id}: {rule.who} {what} on {rule.decided_at:%Y-%m-%d}{why}."
+    second = next((d for d in context.registry.adjudications() if d.refers_to == number), None)
+    agreed = "" if second is None else f"; {second.who} confirmed it"
+    return f"By {rule_id}: {rule.who} {what} on {rule.decided_at:%Y-%m-%d}{why}{agreed}."
 
 
 def _names(context: PipelineContext) -> Any:
@@ -227,7 +232,8 @@ def _names(context: PipelineContext) -> Any:
 def _letters(context: PipelineContext, reference: str) -> list[dict[str, Any]]:
     place = _PLACE.match(reference)
     if place is None:
-        return []
+        # An event's id is a part of what it said.
+        return context.registry.dead_letters(containing=reference, limit=_FOUND_MAX)
     letters = context.registry.dead_letters(row_number=int(place["row"]), limit=1_000)
     return [
         letter
@@ -243,6 +249,7 @@ def _refused(letter: dict[str, Any]) -> Explanation:
         f"{letter['feed']}, {letter['partition_key']}: row {letter['row_number']:,} of "
         f"{letter['source']} was refused.",
         f"By rule {letter['rule']}: {letter['reason'].rstrip('.')}.",
-        f"Its value: {letter['value']!r}." if letter["value"] else "Nothing of it is paid.",
+        f"Its value: {letter['value']!r}." if letter["value"] else "It has no value there.",
+        f"It said: {letter['content'][:500]}" if letter["content"] else "What it said is not kept.",
     )
     return Explanation(letter, None, None, told)

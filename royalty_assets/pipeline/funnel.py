@@ -20,6 +20,7 @@ from royalty_assets.pipeline.context import (
     LEDGER_FEED,
     PipelineContext,
 )
+from royalty_assets.pipeline.drift import DRIFT_CHECK, USAGE_CHECK
 from royalty_assets.pipeline.ingest import INBOX_PARTITION
 from royalty_assets.pipeline.month import committed_months, expected_partition_keys, month_frames
 
@@ -126,7 +127,42 @@ def _notices(context: PipelineContext) -> list[str]:
         for feed in context.project.feeds
         if feed.pool is not None
     ]
-    return [*quarantined, *replaced, *refused, *_made_up(context), *agreed, *rows]
+    return [
+        *_open(context),
+        *_warned(context),
+        *quarantined,
+        *replaced,
+        *refused,
+        *_made_up(context),
+        *agreed,
+        *rows,
+    ]
+
+
+def _open(context: PipelineContext) -> list[str]:
+    """A word on what waits for people."""
+    units = sum(
+        commit.counts.get("units_exception", 0)
+        for commit in context.registry.commits(Stage.MATCHED)
+    )
+    if not units:
+        return []
+    return [f"{units:,} units have no recording; `royalty-assets desk` asks, by the money at stake"]
+
+
+def _warned(context: PipelineContext) -> list[str]:
+    """What only warns of drift; what blocks is told where it does."""
+    months = [
+        f"ledger {commit.partition_key}: {told}; see Drift at the desk"
+        for commit in context.registry.commits(Stage.LEDGER, LEDGER_FEED)
+        for told in commit.warnings.get(DRIFT_CHECK, [])[:1]
+    ]
+    usage = [
+        f"{commit.feed} {commit.partition_key}: {told}; see Drift at the desk"
+        for commit in context.registry.commits(Stage.MATCHED)
+        for told in commit.warnings.get(USAGE_CHECK, [])[:1]
+    ]
+    return months + usage
 
 
 def _made_up(context: PipelineContext) -> list[str]:

@@ -194,7 +194,10 @@ def blocked_because(context: PipelineContext, month: Partition) -> str:
     try:
         ledger, _ = green_input(context, LEDGER_FEED, Stage.LEDGER, month.key)
         if posted(context, month) != ledger:
-            return "the ledger is not of what is committed now; run the month again"
+            return (
+                "the ledger is not of what is committed, and decided at the desk, by now; run the "
+                "project again"
+            )
         if paid_out(context, month) is None:
             return "the payouts are not of the ledger in force; run the month again"
     except StageBlockedError as error:

@@ -381,6 +381,7 @@ class Registry:
         stage: Stage | None = None,
         *,
         row_number: int | None = None,
+        containing: str | None = None,
         limit: int = 100,
     ) -> list[dict[str, Any]]:
         """Dead letters of the commits in force, as rows of their table."""
@@ -390,6 +391,8 @@ class Registry:
             query = query.where(table.c.feed == feed)
         if stage is not None:
             query = query.where(table.c.stage == str(stage))
+        if containing is not None:
+            query = query.where(table.c.content.contains(containing, autoescape=True))
         if row_number is not None:
             query = query.where(table.c.row_number == row_number)
         query = query.order_by(

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from royalty_assets.desk.app import make_desk
+from royalty_assets.desk.queue import Queue
 from royalty_assets.desk.spreadsheet import read_wishes, write_questions
 from royalty_assets.domain.adjudication import State
 from royalty_assets.domain.windows import Cadence, Partition
@@ -216,10 +217,12 @@ def test_what_is_no_question_says_so(desk):
 
 def test_enter_in_a_field_decides_nothing(desk):
     """A browser presses a form's first button; that one is inert."""
-    for path, form in (("/", "bulk"), ("/question?subject=isrc:GBXXX2500001", "decide")):
-        page = desk.get(path).text
-        inside = page[page.index(f'id="{form}"') :]
-        assert inside[inside.index("<button") :].startswith("<button disabled")
+    queue = desk.get("/").text
+    inside = queue[queue.index('id="bulk"') :]
+    assert inside[inside.index("<button") :].startswith("<button disabled")
+    page = desk.get("/question?subject=isrc:GBXXX2500001&search=flowers").text
+    # The first button of all that belong to the form, wherever they stand in the document.
+    assert 0 < page.index("Enter decides nothing") < page.index('form="decide"')
 
 
 def test_two_people_with_fresh_pages_do_not_decide_past_each_other(desk, context):
@@ -341,3 +344,50 @@ def test_drift_is_shown_and_accepted_by_a_person(desk, context):
     assert "is accepted" in post(desk, "/drift", version=version, why="agreed", back="/drift").text
     run_month(context, MARCH)
     assert "was accepted by a person" in desk.get("/drift").text
+
+
+def test_a_refused_form_leads_back_to_its_page(desk):
+    refused = post(desk, "/decide", subject="isrc:GBXXX2500001", decision="reject", back="/log")
+    assert refused.status_code == 409
+    saved = re.search('action="/who".*?name="back" value="([^"]+)"', refused.text, re.DOTALL)[1]
+    assert saved == "/log"
+
+
+def test_a_recording_that_was_added_goes_when_its_decision_is_revoked(desk, context):
+    sit_down(desk)
+    post(desk, "/recordings", subject="isrc:GBXXX2500001", isrc="GBXXX2500001", title="New one")
+    assert (context.home / "catalog/recordings-from-the-desk.csv").exists()
+    post(desk, "/decide", subject="isrc:GBXXX2500001", decision="revoke")
+    assert not (context.home / "catalog/recordings-from-the-desk.csv").exists()
+    run_month(context, MARCH)
+    assert states(context)["isrc:GBXXX2500001"] is State.OPEN
+
+
+def test_the_log_says_which_rule_was_confirmed(desk, context):
+    context.project = context.project.model_validate(
+        context.project.model_dump() | {"desk": {"four_eyes_above": {"EUR": 2}}}
+    )
+    sit_down(desk, "Ann")
+    post(desk, "/decide", subject="isrc:GBXXX2500001", decision="accept R1")
+    sit_down(desk, "Bob")
+    post(desk, "/decide", subject="isrc:GBXXX2500001", decision="confirm")
+    log = desk.get("/log").text
+    assert "in force, confirmed" in log
+    assert "<b>confirm</b> rule 1" in log
+
+
+def test_recordings_on_the_release_come_first(tmp_path):
+    context = inbox_context(tmp_path)
+    (tmp_path / "catalog/c.csv").write_text(
+        "isrc,title,artist,upc\nUSUM70600055,Something Else,Ada,036000291452\n"
+        "USUM70600056,Halo,Ada,\n"
+    )
+    header = "Date,Territory,ISRC,UPC,Title,Artist,Units,Amount,Currency\n"
+    (tmp_path / "inbox/r.csv").write_text(
+        header + "2025-03-01,DE,,036000291452,Hallo (Live),Ada,1,1.00,EUR\n"
+    )
+    run_month(context, MARCH)
+    (question,) = questions(context)
+    found = Queue(context).candidates(question)
+    assert (found[0].isrc, list(found[0].why)) == ("USUM70600055", ["UPC equal"])
+    context.registry.close()

@@ -89,8 +89,10 @@ def test_an_exception_resolved_at_the_desk_pays_out_in_the_next_run(page, home):
     page.keyboard.press("/")
     page.keyboard.type("lanterns")
     page.keyboard.press("Enter")
-    row = page.locator("table.candidates tr", has_text="USUM70600057").last
+    row = page.locator("table.candidates tr", has_text="USUM70600057").first
     page.get_by_label("Why").fill("heard both")
+    page.get_by_label("Why").press("Enter")
+    expect(page.get_by_role("status")).to_have_count(0)
     row.get_by_role("button", name="Accept").click()
     expect(page.get_by_role("status")).to_contain_text("1 partition is to be matched again")
     page.get_by_role("button", name="Apply decisions").click()

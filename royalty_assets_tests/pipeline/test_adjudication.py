@@ -15,9 +15,11 @@ from royalty_assets.pipeline.context import StageBlockedError
 from royalty_assets.pipeline.desk_recordings import add_recording
 from royalty_assets.pipeline.drift import catalog_subject
 from royalty_assets.pipeline.explain import explain
+from royalty_assets.pipeline.funnel import make_funnel
 from royalty_assets.pipeline.match import match, matched, rules_of
 from royalty_assets.pipeline.month import blocked_because, month_frames
 from royalty_assets.pipeline.questions import Question, questions
+from royalty_assets.settings import load_project
 from royalty_assets.storage.registry import RegistryConflictError
 from royalty_assets_tests.projects import inbox_context, month_hash, run_month
 
@@ -422,3 +424,24 @@ def test_what_is_decided_during_a_run_waits_for_the_next(context):
     assert blocked_because(context, MARCH)
     run_month(context, MARCH)
     assert paid(context) == {"P1": Decimal("3.5")}
+
+
+def test_amounts_in_configuration_are_exact_with_quotes_or_without(tmp_path):
+    (tmp_path / "feeds.yaml").write_text(
+        "desk: {four_eyes_above: {EUR: 500.10, USD: 7, GBP: '0.30'}}\n"
+        "drift: {money_moved_max: {EUR: 0.1}}\n"
+        "feeds: [{name: f, records: report_lines, cadence: monthly, start: 2025-01-01, "
+        "source: {dialect: inbox, folder: inbox}, rejected_fraction_max: 0.25}]\n"
+    )
+    project = load_project(tmp_path)
+    limits = project.desk.four_eyes_above
+    assert {c: str(a) for c, a in limits.items()} == {"EUR": "500.10", "USD": "7", "GBP": "0.30"}
+    assert project.drift.money_moved_max["EUR"] == Decimal("0.1")
+
+
+def test_what_waits_and_what_drifts_is_told_after_a_run(context):
+    (context.home / "catalog/shares.csv").write_text(SPLIT)
+    run_month(context, MARCH)
+    notices = make_funnel(context).notices
+    assert any("15 units have no recording" in told for told in notices)
+    assert any("move 1 EUR that was paid to others; see Drift" in told for told in notices)

@@ -14,6 +14,11 @@ document.addEventListener("keydown", (event) => {
   const isTyping = event.target.matches("input:not([type=checkbox]), select, textarea");
   if (isTyping) {
     if (event.key === "Escape") event.target.blur();
+    if (event.key === "Enter" && event.target.matches("input[type=date]")) {
+      event.preventDefault();
+      event.target.form.querySelector("[value=defer]")?.click();
+      document.querySelector(`[form="${event.target.form.id}"][value=defer]`)?.click();
+    }
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;

@@ -92,7 +92,7 @@ def _begun(words: list[str]) -> str | None:
 
 def normalise_title(title: str) -> NormalTitle:
     """Take a title apart. A title that is nothing but a bracket keeps it as its core."""
-    plain = _plain(title)
+    plain = _plain(title).replace("&", " and ")
     version: list[str] = []
     edition: list[str] = []
     guests: list[str] = []

@@ -10,7 +10,7 @@ METHOD_WORDS = {
     "exception": "it is open",
 }
 REASON_WORDS = {
-    "isrc_unknown": "the catalog does not know its ISRC, and it has no title",
+    "isrc_unknown": "it has no title, and no ISRC that the catalog knows",
     "no_candidate": "nothing in the catalog comes near",
     "too_different": "the nearest recording is too different",
     "number_in_title_differs": "the nearest title has another number",
