@@ -5,11 +5,11 @@ the page's token, and is answered by a redirect, so that going back or reloading
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from urllib.parse import quote_plus, unquote_plus, urlencode
+from urllib.parse import quote_plus
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
@@ -23,8 +23,27 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from royalty_assets.desk.apply import Applying
+from royalty_assets.desk.forms import (
+    TOLD_COOKIE,
+    WHO_COOKIE,
+    address_of,
+    back,
+    back_url,
+    filters_of,
+    from_cookie,
+    number_of,
+    onwards,
+    page_url,
+    seen_number,
+    sentence,
+    shown_money,
+    summed_money,
+    text_of,
+    who_decides,
+    with_notice,
+)
 from royalty_assets.desk.guard import FORM_TOKEN, Guard, form_token, token_is_right
-from royalty_assets.desk.queue import Filters, Queue
+from royalty_assets.desk.queue import Queue
 from royalty_assets.desk.spreadsheet import read_wishes, write_questions
 from royalty_assets.domain.adjudication import (
     Action,
@@ -54,12 +73,9 @@ from royalty_assets.pipeline.drift import (
 from royalty_assets.pipeline.questions import Question
 from royalty_assets.storage.registry import RegistryConflictError
 
-WHO_COOKIE = "desk_who"
-TOLD_COOKIE = "desk_told"
 ROWS_PER_PAGE = 50
 UPLOAD_BYTES_MAX = 20 << 20
 _LOG_ROWS = 1_000
-_NUMBER_DIGITS_MAX = 10
 _CHANGES_RULES = frozenset({Action.ACCEPT, Action.REJECT, Action.CONFIRM, Action.REVOKE})
 _STATE_WORDS = {
     State.OPEN: "open",
@@ -139,24 +155,24 @@ class _Desk:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.pages.filters["sentence"] = _sentence
+        self.pages.filters["sentence"] = sentence
         self.pages.globals |= {
             "state_words": _STATE_WORDS,
             "kind_words": _KIND_WORDS,
             "reason_in_words": reason_in_words,
-            "money": _money,
-            "page_url": _page_url,
+            "money": shown_money,
+            "page_url": page_url,
         }
 
     # Pages
 
     async def show_queue(self, request: Request) -> Response:
         """The questions, those with most money first."""
-        filters = _filters(request.query_params)
+        filters = filters_of(request.query_params)
         known = await run_in_threadpool(self.queue.all)
         wanted = [question for question in known if filters.wants(question)]
         pages = max(-(-len(wanted) // ROWS_PER_PAGE), 1)
-        page = min(max(_number(request.query_params.get("page"), 1), 1), pages)
+        page = min(max(number_of(request.query_params.get("page"), 1), 1), pages)
         shown = wanted[(page - 1) * ROWS_PER_PAGE : page * ROWS_PER_PAGE]
         return self._page(
             request,
@@ -164,7 +180,7 @@ class _Desk:
             questions=shown,
             nearest=await run_in_threadpool(self.queue.names, shown),
             number=len(wanted),
-            stakes=_sum_stakes(wanted),
+            stakes=summed_money(wanted),
             filters=filters,
             known=len(known),
             has_run=bool(self.context.registry.commits(Stage.MATCHED)),
@@ -190,7 +206,7 @@ class _Desk:
         search = request.query_params.get("search", "")
         candidates = await run_in_threadpool(self.queue.candidates, question)
         found = await run_in_threadpool(self.queue.search, search)
-        filters = _filters(request.query_params)
+        filters = filters_of(request.query_params)
         return self._page(
             request,
             "question.html",
@@ -235,7 +251,7 @@ class _Desk:
 
     async def download(self, request: Request) -> Response:
         """The questions that are wanted, as CSV."""
-        wanted = await run_in_threadpool(self.queue.some, _filters(request.query_params))
+        wanted = await run_in_threadpool(self.queue.some, filters_of(request.query_params))
         headers = {"Content-Disposition": 'attachment; filename="questions.csv"'}
         return Response(write_questions(wanted), media_type="text/csv", headers=headers)
 
@@ -245,9 +261,9 @@ class _Desk:
         """Remember who sits here."""
 
         def change(form: FormData) -> Response:
-            response = _back(form)
+            response = back(form)
             response.set_cookie(
-                WHO_COOKIE, quote_plus(_text(form, "who")[:64]), samesite="strict",
+                WHO_COOKIE, quote_plus(text_of(form, "who")[:64]), samesite="strict",
                 max_age=90 * 86400, httponly=True,
             )  # fmt: skip
             return response
@@ -273,7 +289,7 @@ class _Desk:
             told = self._told(taken)
             if problems:
                 told += f" Not decided: {'; '.join(dict.fromkeys(problems))}."
-            return _with_notice(_onwards(form, taken), told)
+            return with_notice(onwards(form, taken), told)
 
         return await self._change(request, change)
 
@@ -281,13 +297,13 @@ class _Desk:
         """Add a recording to the catalog, and accept it for a question."""
 
         def change(form: FormData) -> Response:
-            subject = _text(form, "subject")
+            subject = text_of(form, "subject")
             question = self._question(subject)
             fields = {
-                name: _text(form, name)
+                name: text_of(form, name)
                 for name in ("isrc", "title", "artist", "upc", "release_title")
             }
-            if not _who(request, form):
+            if not who_decides(request, form):
                 raise _RefusedError("Say who you are first, at the top of the page.")
             if needs_second(self.context, question):
                 raise _RefusedError(
@@ -296,7 +312,7 @@ class _Desk:
                 )  # fmt: skip
             recording_id = add_recording(self.context, fields)
             ruling = Ruling(
-                Action.ACCEPT, _who(request, form), _text(form, "why"), recording_id,
+                Action.ACCEPT, who_decides(request, form), text_of(form, "why"), recording_id,
                 seen=last_number(self.context, subject),
             )  # fmt: skip
             decision = rule_on(self.context, question, ruling)
@@ -304,7 +320,7 @@ class _Desk:
                 f"{recording_id} is in the catalog, and accepted for this question. The catalog "
                 "has changed, so that all months are to be matched again."
             )
-            return _with_notice(_onwards(form, [decision]), told)
+            return with_notice(onwards(form, [decision]), told)
 
         return await self._change(request, change)
 
@@ -319,7 +335,7 @@ class _Desk:
                     raise _RefusedError("Choose the CSV file to take decisions from.")
                 if len(content) > UPLOAD_BYTES_MAX:
                     raise _RefusedError("The file has more than 20 MB; split it.")
-                return _with_notice(_back(form), self._take_wishes(request, form, content))
+                return with_notice(back(form), self._take_wishes(request, form, content))
 
             return await self._change(request, change, form)
 
@@ -328,19 +344,19 @@ class _Desk:
 
         def change(form: FormData) -> Response:
             subject = catalog_subject(self.context)
-            if subject.partition(":")[2][:12] != _text(form, "version"):
+            if subject.partition(":")[2][:12] != text_of(form, "version"):
                 raise _RefusedError("The catalog has changed meanwhile; look at it again.", 409)
             told = [one.told[0] for one in drift_by_month(self.context) if one.told]
             question = Question(subject, "; ".join(told)[:300])
             # What two people should see is for the same limits as any other money to say.
             question.is_valued = False
             ruling = Ruling(
-                Action.ACCEPT, _who(request, form), _text(form, "why"),
+                Action.ACCEPT, who_decides(request, form), text_of(form, "why"),
                 seen=last_number(self.context, subject),
             )  # fmt: skip
             decision = rule_on(self.context, question, ruling)
             waits = " It awaits a second person." if decision.needs_second else ""
-            return _with_notice(_back(form), f"Recorded: the catalog is accepted.{waits}")
+            return with_notice(back(form), f"Recorded: the catalog is accepted.{waits}")
 
         return await self._change(request, change)
 
@@ -358,12 +374,12 @@ class _Desk:
     def _decide(
         self, request: Request, form: FormData, subject: str, known: frozenset[str]
     ) -> Decision:
-        until = _text(form, "until")
+        until = text_of(form, "until")
         try:
             day = date.fromisoformat(until) if until else None
         except ValueError:
             raise AdjudicationError(f"{until!r} is no day; write 2026-01-31") from None
-        word, _, recording_id = _text(form, "decision").partition(" ")
+        word, _, recording_id = text_of(form, "decision").partition(" ")
         try:
             action = Action(word)
         except ValueError:
@@ -371,12 +387,12 @@ class _Desk:
         seen = form.get(f"seen {subject}")
         ruling = Ruling(
             action,
-            _who(request, form),
-            _text(form, "why"),
+            who_decides(request, form),
+            text_of(form, "why"),
             recording_id or None,
             day,
             # A form that says that nothing was decided yet means just that.
-            _seen(seen) if isinstance(seen, str) else last_number(self.context, subject),
+            seen_number(seen) if isinstance(seen, str) else last_number(self.context, subject),
         )
         decision = rule_on(self.context, self._question(subject), ruling, known)
         if action is Action.REVOKE:
@@ -402,7 +418,8 @@ class _Desk:
         taken = []
         for wish in wishes:
             ruling = Ruling(
-                wish.action, _who(request, form), wish.why, wish.recording_id or None, wish.until,
+                wish.action, who_decides(request, form), wish.why,
+                wish.recording_id or None, wish.until,
                 wish.seen if wish.knows_seen else last_number(self.context, wish.subject),
             )  # fmt: skip
             try:
@@ -434,23 +451,23 @@ class _Desk:
         form: FormData | None = None,
     ) -> Response:
         form = await request.form(max_files=0) if form is None else form
-        if not token_is_right(self.secret, request, _text(form, FORM_TOKEN)):
+        if not token_is_right(self.secret, request, text_of(form, FORM_TOKEN)):
             told = "This page is from before the desk was started again. Go back and reload it."
-            return self._page(request, "refused.html", 403, told=told, back=_back_url(form))
+            return self._page(request, "refused.html", 403, told=told, back=back_url(form))
         try:
             return await run_in_threadpool(change, form)
         except _RefusedError as error:
             status, told = error.status, str(error)
         except (AdjudicationError, RegistryConflictError) as error:
             status, told = 409, str(error)
-        return self._page(request, "refused.html", status, told=told, back=_back_url(form))
+        return self._page(request, "refused.html", status, told=told, back=back_url(form))
 
     def _page(self, request: Request, name: str, status: int = 200, **content: object) -> Response:
-        notice = _from_cookie(request, TOLD_COOKIE)
+        notice = from_cookie(request, TOLD_COOKIE)
         page = self.pages.get_template(name).render(
             csrf=form_token(self.secret, request),
-            who=_from_cookie(request, WHO_COOKIE),
-            here=_here(request, content),
+            who=from_cookie(request, WHO_COOKIE),
+            here=address_of(request, content),
             notice=notice,
             is_running=self.applying.look().is_running,
             **content,
@@ -459,103 +476,3 @@ class _Desk:
         if notice:
             response.delete_cookie(TOLD_COOKIE)
         return response
-
-
-def _here(request: Request, content: Mapping[str, object]) -> str:
-    """The page's own address; of an answer to a form, that of the page that it was on."""
-    if request.method == "POST":
-        return str(content.get("back", "/"))
-    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}." if words else ""
-
-
-def _text(form: FormData, name: str) -> str:
-    value = form.get(name, "")
-    if not isinstance(value, str):
-        return ""
-    # A subject is exactly what it is; what people type has spaces around it.
-    return value if name == "subject" else value.strip()
-
-
-def _number(text: str | None, otherwise: int) -> int:
-    is_number = text and text.isdecimal() and len(text) < _NUMBER_DIGITS_MAX
-    return int(text) if text and is_number else otherwise
-
-
-def _from_cookie(request: Request, name: str) -> str:
-    return unquote_plus(request.cookies.get(name, ""))
-
-
-def _who(request: Request, form: FormData) -> str:
-    """Who decides: the name that stands in the page, saved or not."""
-    return _text(form, "who_typed") or _from_cookie(request, WHO_COOKIE)
-
-
-def _seen(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < _NUMBER_DIGITS_MAX else None
-
-
-def _onwards(form: FormData, taken: Sequence[Decision]) -> RedirectResponse:
-    """To the next question after a decision that settles one, else back to where it came from."""
-    settles = all(d.action in {Action.ACCEPT, Action.REJECT, Action.DEFER} for d in taken)
-    url = _text(form, "next")
-    return RedirectResponse(_own_url(url), 303) if settles and url else _back(form)
-
-
-def _filters(query: Mapping[str, str]) -> Filters:
-    return Filters(
-        query.get("state", State.OPEN),
-        query.get("kind", ""),
-        query.get("feed", ""),
-        query.get("q", "")[:200],
-    )
-
-
-def _page_url(path: str, filters: Filters, **more: object) -> str:
-    """A page's address with the filters in it, so that the way back leads to the same list."""
-    query = {"state": filters.state, "kind": filters.kind, "feed": filters.feed, "q": filters.text}
-    return f"{path}?{urlencode(query | {k: str(v) for k, v in more.items()})}"
-
-
-def _back_url(form: FormData) -> str:
-    return _own_url(_text(form, "back"))
-
-
-def _own_url(url: str) -> str:
-    """An address of the desk's; of anything else, the queue's."""
-    is_own = url.startswith("/") and not url.startswith(("//", "/\\"))
-    return url if is_own and url.isprintable() else "/"
-
-
-def _back(form: FormData) -> RedirectResponse:
-    return RedirectResponse(_back_url(form), 303)
-
-
-def _with_notice(response: Response, told: str) -> Response:
-    response.set_cookie(
-        TOLD_COOKIE, quote_plus(told[:1500]), samesite="strict", httponly=True, max_age=60
-    )
-    return response
-
-
-def _money(question: Question) -> list[tuple[str, str]]:
-    """(amount, currency) cut to what a person reads."""
-    return [(_cut(amount), currency) for currency, amount in question.stake_texts()]
-
-
-def _cut(amount: str) -> str:
-    whole, _, fraction = amount.partition(".")
-    sign = "-" if whole.startswith("-") else ""
-    digits = f"{int(whole.lstrip('-')):,}"
-    return f"{sign}{digits}.{fraction[:4].ljust(2, '0')}"
-
-
-def _sum_stakes(shown: Sequence[Question]) -> list[tuple[str, str]]:
-    total = Question("name:")
-    for question in shown:
-        for currency, atoms in question.stakes.items():
-            total.stakes[currency] = total.stakes.get(currency, 0) + atoms
-    return _money(total)

@@ -18,6 +18,7 @@ from royalty_assets.domain.ledger import Account
 from royalty_assets.domain.matching import RECORDING_GONE
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
+from royalty_assets.domain.usage import USAGE_IDENTITY
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.pipeline.month import committed_months, month_frames
@@ -25,16 +26,7 @@ from royalty_assets.storage.lake import read_frame
 
 _READ = [
     "subject",
-    "isrc",
-    "title",
-    "artist",
-    "upc",
-    "release_title",
-    "territory",
-    "tier",
-    "use_type",
-    "used_on",
-    "currency",
+    *USAGE_IDENTITY,
     "reason",
     "units",
     "amount",
