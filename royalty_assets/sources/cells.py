@@ -125,13 +125,17 @@ def split_lines(
     return cells
 
 
-def split_ragged(body: bytes, delimiter: str, width: int) -> pl.DataFrame:
-    """Unquoted lines of any numbers of cells, split: ``cell_<position>`` up to ``width``, stripped.
+def split_ragged(body: bytes, delimiter: str, width: int, positions: Sequence[int]) -> pl.DataFrame:
+    """Unquoted lines of any numbers of cells, split: ``cell_<position>``, stripped.
 
-    Null where a line has no such cell or it is empty; cells beyond are left out. No line may be
-    empty.
+    Null where a line has no such cell or it is empty.
+
+    Args:
+        body: the lines, none of them empty, with line feeds between them.
+        delimiter: between cells.
+        width: the most cells that a line has; those beyond are left out.
+        positions: of the cells that are wanted, in order, all below ``width``.
     """
-    width = max(width, 2)
     # The first line tells the reader how many cells there are.
     widest = delimiter.join("x" * width).encode()
     cells = pl.read_csv(
@@ -141,8 +145,9 @@ def split_ragged(body: bytes, delimiter: str, width: int) -> pl.DataFrame:
         has_header=False,
         infer_schema=False,
         truncate_ragged_lines=True,
-        new_columns=[f"cell_{at}" for at in range(width)],
+        columns=list(positions),
     )[1:]
+    cells.columns = [f"cell_{at}" for at in positions]
     if may_need_stripping(body, delimiter):
         cells = cells.with_columns(pl.all().str.strip_chars())
     return cells

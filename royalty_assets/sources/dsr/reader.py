@@ -34,6 +34,7 @@ from royalty_assets.sources.dsr.records import (
     known_record,
     layout_for,
     longest_record,
+    record_layouts,
 )
 from royalty_assets.sources.reading import (
     CROSS_SUMS_AGREE,
@@ -282,7 +283,9 @@ class DsrFile:
             lines = lines.filter(pl.col("text") != "")
             body = joined(lines["text"])
         most = int(lines.select(pl.col("borders").max().fill_null(0)).item())
-        cells = split_ragged(body, "\t", min(most, longest_record()) + 1)
+        width = max(min(most, longest_record()) + 1, 2)
+        wanted = [at for at in _wanted_positions(lines["text"]) if at < width]
+        cells = split_ragged(body, "\t", width, wanted)
         if cells.height != lines.height:
             raise AssertionError(f"{lines.height} records fell into {cells.height} rows")
         return lines.with_columns(
@@ -722,6 +725,8 @@ class DsrFile:
 
 
 _FOOT_CELLS = ("NumberOfLinesInFile", "NumberOfLinesInReport", "NumberOfSummaryRecords")
+# A record's type and the tab behind it.
+_TYPE_LETTERS_MAX = 8
 _SIGNS = (b"\x00", b"|", b"\\")
 _NUMBERS: dict[str, pl.DataType] = {"number": pl.Int64(), "block_number": pl.UInt32()}
 # RE, AS, MW, SU, RU, LI: what stands in a block, whose id is the second cell.
@@ -744,6 +749,30 @@ def _as_instant(text: str) -> str:
 def _is_usage(record_type: str) -> bool:
     base = record_type.partition(".")[0]
     return base.startswith(("SU", "SR")) and base not in {*HEADS, *_FEET} and known_record(base)
+
+
+def _wanted_positions(texts: pl.Series) -> list[int]:
+    """Where cells stand that records of the types in these lines are read for."""
+    types = {text.split("\t", 1)[0].strip() for text in texts.str.head(_TYPE_LETTERS_MAX).unique()}
+    bases = {name.partition(".")[0] for name in types if name and not name.startswith("#")}
+    if not all(map(known_record, bases)):
+        # What was cut off, or is written with spaces before it, may be any record.
+        return list(range(longest_record() + 1))
+    wanted = {0, 1}
+    for name, layout in record_layouts().items():
+        if name.partition(".")[0] in bases:
+            read = _cells_read(name).values()
+            wanted.update(at for cells in read for at in layout.positions(*cells))
+    return sorted(wanted)
+
+
+def _cells_read(record_type: str) -> Mapping[str, tuple[str, ...]]:
+    """What is read of a record by column; of HEAD, summaries and FOOT nothing is."""
+    if record_type.startswith("AS"):
+        return _RESOURCE_CELLS
+    if record_type.startswith("RE"):
+        return _RELEASE_CELLS
+    return _USAGE_CELLS if _is_usage(record_type) else {}
 
 
 def _is_body(record_type: str) -> bool:

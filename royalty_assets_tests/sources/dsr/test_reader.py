@@ -302,3 +302,13 @@ def test_a_cell_with_a_nul_is_refused_wherever_it_stands():
         assert frame.height + len(rejections) == 3
         assert rejections
         assert "\x00" not in "".join(frame["title"].to_list() + frame["artist"].to_list())
+
+
+@pytest.mark.parametrize("spaces", [b" ", b"   ", b"       "])
+def test_spaces_before_a_type_hide_no_cell(spaces):
+    body = fixture("basic_audio_1_2")
+    _, whole, _ = read(body)
+    _, frame, rejections = read(body.replace(b"\nSU0", b"\n" + spaces + b"SU0"))
+    assert not rejections
+    same = pl.exclude("source_sha256")
+    assert frame.select(same).equals(whole.select(same))
