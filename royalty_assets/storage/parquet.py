@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROW_GROUP_ROWS = 1 << 18
+_ROWS_TOGETHER_MAX = 1 << 17
 # Columns whose smallest and largest values let a reader skip row groups.
 _FILTERED_BY = ("used_at", "row_number")
 _SAMPLE_ROWS = 10_000
@@ -48,27 +48,26 @@ def write_frames(path: Path, frames: Iterable[pl.DataFrame]) -> int:
 def _in_row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """Small frames together, large ones as they are."""
     waiting: list[pl.DataFrame] = []
+    rows = 0
     for frame in frames:
-        if waiting and sum(part.height for part in waiting) + frame.height > ROW_GROUP_ROWS:
+        if waiting and rows + frame.height > _ROWS_TOGETHER_MAX:
             yield pl.concat(waiting)
-            waiting = []
+            waiting, rows = [], 0
         waiting.append(frame)
+        rows += frame.height
     if waiting:
         yield pl.concat(waiting)
 
 
 def _writer_for(path: Path, first: pl.DataFrame) -> pq.ParquetWriter:
     sample = first.head(_SAMPLE_ROWS)
-    repeating = [
-        name
-        for name, dtype in first.schema.items()
-        if dtype == pl.String and sample[name].n_unique() * 8 <= sample.height
-    ]
+    distinct = sample.select(pl.col(pl.String).n_unique())
+    repeating = [name for name in distinct.columns if distinct[name][0] * 8 <= sample.height]
+    types = first.clear().to_arrow(compat_level=_OLDEST).schema
+    constant = _constants(first)
     fields = [
-        (name, _DICTIONARY if _is_constant(first[name]) else array.type)
-        for name, array in zip(
-            first.columns, first.clear().to_arrow(compat_level=_OLDEST), strict=True
-        )
+        (name, _DICTIONARY if name in constant else types.field(name).type)
+        for name in first.columns
     ]
     return pq.ParquetWriter(
         path,
@@ -83,29 +82,35 @@ def _writer_for(path: Path, first: pl.DataFrame) -> pq.ParquetWriter:
 
 
 def _table(frame: pl.DataFrame, schema: Any) -> Any:
-    arrays = [
-        _repeated(column, frame.height)
-        if field.type == _DICTIONARY
-        else column.to_arrow(compat_level=_OLDEST)
-        for column, field in zip(frame, schema, strict=True)
-    ]
+    constant = _constants(frame)
+    arrays = []
+    for field in schema:
+        if field.name in constant and field.type == _DICTIONARY:
+            arrays.append(_repeated(constant[field.name], frame.height))
+            continue
+        array = frame[field.name].to_arrow(compat_level=_OLDEST)
+        if field.type == _DICTIONARY:
+            array = array.dictionary_encode().cast(_DICTIONARY)
+        arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _repeated(column: pl.Series, height: int) -> Any:
-    """A column that mostly has one value, as indices into its distinct values."""
-    if not _is_constant(column):
-        return column.to_arrow(compat_level=_OLDEST).dictionary_encode().cast(_DICTIONARY)
-    if column[0] is None:
+def _constants(frame: pl.DataFrame) -> dict[str, str | None]:
+    """The text columns that say the same in every row, and what they say.
+
+    Asked of the whole frame at once, since a column of one value is then not made into many.
+    """
+    texts = pl.col(pl.String)
+    if frame.is_empty():
+        return {}
+    is_constant = frame.select(texts.eq_missing(texts.first()).all()).row(0, named=True)
+    values = frame.select(texts.first()).row(0, named=True)
+    return {name: values[name] for name, constant in is_constant.items() if constant}
+
+
+def _repeated(value: str | None, height: int) -> Any:
+    """One value, so many times, as indices into a dictionary of it alone."""
+    if value is None:
         return pa.nulls(height, _DICTIONARY)
     indices = pa.Array.from_buffers(pa.int32(), height, [None, pa.py_buffer(bytes(4 * height))])
-    return pa.DictionaryArray.from_arrays(indices, pa.array([column[0]], pa.large_string()))
-
-
-def _is_constant(column: pl.Series) -> bool:
-    if column.dtype != pl.String or column.is_empty() or column[0] != column[-1]:
-        return False
-    nulls = column.null_count()
-    if column[0] is None or nulls:
-        return nulls == column.len()
-    return bool((column == column[0]).all())
+    return pa.DictionaryArray.from_arrays(indices, pa.array([value], pa.large_string()))

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE
 from royalty_assets.domain.usage import INSTANT_DTYPE
-from royalty_assets.storage.parquet import ROW_GROUP_ROWS, write_frames
+from royalty_assets.storage.parquet import write_frames
 
 _SCHEMA = {
     "used_at": INSTANT_DTYPE,
@@ -59,7 +59,7 @@ def test_other_engines_read_plain_strings(tmp_path: Path) -> None:
 def test_a_value_that_comes_late_is_kept(tmp_path: Path) -> None:
     """The first row group has one store only; the second has two, and a null."""
     first = _frame([(None, "Streamly", str(n), None, n) for n in range(100)])
-    first = pl.concat([first] * (ROW_GROUP_ROWS // 100 + 1))
+    first = pl.concat([first] * 1_400)
     second = _frame([(None, "Otherly", "x", None, 1), (None, None, "y", None, 2)])
     write_frames(tmp_path / "lines.parquet", [first, second])
     assert_frame_equal(pl.read_parquet(tmp_path / "lines.parquet"), pl.concat([first, second]))
