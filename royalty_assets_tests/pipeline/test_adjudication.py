@@ -445,3 +445,10 @@ def test_what_waits_and_what_drifts_is_told_after_a_run(context):
     notices = make_funnel(context).notices
     assert any("15 units have no recording" in told for told in notices)
     assert any("move 1 EUR that was paid to others; see Drift" in told for told in notices)
+
+
+def test_usage_that_nobody_has_valued_yet_needs_two_people(tmp_path):
+    """It shares a pool, and its month is not posted."""
+    context = limited(tmp_path, "2025-03-04,DE,GBXXX2500001,Unknown,Nobody,5,,\n")
+    assert not find(context, "GBXXX2500001").is_valued
+    assert decide(context, "GBXXX2500001", "accept", "R1").needs_second
