@@ -1,6 +1,7 @@
 """The desk's pages: the queue, one question, the log of decisions, CSV out and in.
 
-Each page is a plain document with forms; the script only adds keys. Every change is a POST with
+Each page is a plain document with forms; the script adds keys, and the name as it stands in the
+page. Every change is a POST with
 the page's token, and is answered by a redirect, so that going back or reloading repeats nothing.
 """
 
@@ -36,14 +37,12 @@ from royalty_assets.desk.forms import (
     page_url,
     seen_number,
     sentence,
-    shown_money,
-    summed_money,
     text_of,
     who_decides,
     with_notice,
 )
 from royalty_assets.desk.guard import FORM_TOKEN, Guard, form_token, token_is_right
-from royalty_assets.desk.queue import Queue
+from royalty_assets.desk.queue import Queue, shown_money, summed_money
 from royalty_assets.desk.spreadsheet import read_wishes, write_questions
 from royalty_assets.domain.adjudication import (
     Action,
@@ -62,7 +61,7 @@ from royalty_assets.pipeline.adjudicate import (
     rule_on,
     standing_of,
 )
-from royalty_assets.pipeline.context import PipelineContext
+from royalty_assets.pipeline.context import PipelineContext, StageBlockedError
 from royalty_assets.pipeline.desk_recordings import add_recording, remove_unused
 from royalty_assets.pipeline.drift import (
     catalog_subject,
@@ -348,7 +347,7 @@ class _Desk:
                 raise _RefusedError("The catalog has changed meanwhile; look at it again.", 409)
             told = [one.told[0] for one in drift_by_month(self.context) if one.told]
             question = Question(subject, "; ".join(told)[:300])
-            # What two people should see is for the same limits as any other money to say.
+            # It may move any amount: where large ones need two people, so does this.
             question.is_valued = False
             ruling = Ruling(
                 Action.ACCEPT, who_decides(request, form), text_of(form, "why"),
@@ -458,7 +457,7 @@ class _Desk:
             return await run_in_threadpool(change, form)
         except _RefusedError as error:
             status, told = error.status, str(error)
-        except (AdjudicationError, RegistryConflictError) as error:
+        except (AdjudicationError, RegistryConflictError, StageBlockedError) as error:
             status, told = 409, str(error)
         return self._page(request, "refused.html", status, told=told, back=back_url(form))
 

@@ -1,4 +1,4 @@
-"""What forms and addresses of the desk say, and how amounts are written for people."""
+"""What forms, cookies and addresses of the desk say."""
 
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote_plus, unquote_plus, urlencode
@@ -9,7 +9,6 @@ from starlette.responses import RedirectResponse, Response
 
 from royalty_assets.desk.queue import Filters
 from royalty_assets.domain.adjudication import Action, Decision, State
-from royalty_assets.pipeline.questions import Question
 
 WHO_COOKIE = "desk_who"
 TOLD_COOKIE = "desk_told"
@@ -103,24 +102,3 @@ def with_notice(response: Response, told: str) -> Response:
         TOLD_COOKIE, quote_plus(told[:1500]), samesite="strict", httponly=True, max_age=60
     )
     return response
-
-
-def shown_money(question: Question) -> list[tuple[str, str]]:
-    """(amount, currency) cut to what a person reads."""
-    return [(_cut(amount), currency) for currency, amount in question.stake_texts()]
-
-
-def _cut(amount: str) -> str:
-    whole, _, fraction = amount.partition(".")
-    sign = "-" if whole.startswith("-") else ""
-    digits = f"{int(whole.lstrip('-')):,}"
-    return f"{sign}{digits}.{fraction[:4].ljust(2, '0')}"
-
-
-def summed_money(shown: Sequence[Question]) -> list[tuple[str, str]]:
-    """What waits for all of some questions."""
-    total = Question("name:")
-    for question in shown:
-        for currency, atoms in question.stakes.items():
-            total.stakes[currency] = total.stakes.get(currency, 0) + atoms
-    return shown_money(total)

@@ -157,3 +157,24 @@ class Queue:
             for row in rows.iter_rows(named=True)
         ]
         return sorted(shown, key=lambda one: (-(one.score or 0.0), one.recording_id))
+
+
+def shown_money(question: Question) -> list[tuple[str, str]]:
+    """(amount, currency) cut to what a person reads."""
+    return [(_cut(amount), currency) for currency, amount in question.stake_texts()]
+
+
+def _cut(amount: str) -> str:
+    whole, _, fraction = amount.partition(".")
+    sign = "-" if whole.startswith("-") else ""
+    digits = f"{int(whole.lstrip('-')):,}"
+    return f"{sign}{digits}.{fraction[:4].ljust(2, '0')}"
+
+
+def summed_money(shown: Sequence[Question]) -> list[tuple[str, str]]:
+    """What waits for all of some questions."""
+    total = Question("name:")
+    for question in shown:
+        for currency, atoms in question.stakes.items():
+            total.stakes[currency] = total.stakes.get(currency, 0) + atoms
+    return shown_money(total)

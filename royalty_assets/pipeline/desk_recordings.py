@@ -51,11 +51,8 @@ def add_recording(context: PipelineContext, fields: Mapping[str, str]) -> str:
         told = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
         raise AdjudicationError(f"the catalog cannot take this recording: {told}") from None
     path = context.home / context.project.catalog.folder / DESK_RECORDINGS
-    try:
-        with _alone(path.parent):
-            _add(context, path, recording)
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise AdjudicationError(f"{path} cannot be written: {error}") from None
+    with _writing(path):
+        _add(context, path, recording)
     return recording.isrc
 
 
@@ -83,9 +80,12 @@ def remove_unused(context: PipelineContext) -> None:
         return
     decided = standings(context.registry.adjudications(), context.now().date()).values()
     used = {one.rule.recording_id for one in decided if one.rule is not None}
-    used |= {one.decision.recording_id for one in decided if one.decision is not None and (
-        one.state is State.PROPOSED)}  # fmt: skip
-    with _alone(path.parent):
+    used |= {
+        one.decision.recording_id
+        for one in decided
+        if one.decision is not None and one.state is State.PROPOSED
+    }
+    with _writing(path):
         rows = _rows(path.read_bytes())
         kept = [row for row in rows if row["isrc"] in used or row["recording_id"] in used]
         if len(kept) < len(rows):
@@ -124,8 +124,15 @@ def _write(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One writer at a time, of this and of other processes."""
-    with (folder / ".desk.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _writing(path: Path) -> Iterator[None]:
+    """One writer at a time, of this and of other processes.
+
+    Raises:
+        AdjudicationError: if the file cannot be read or written.
+    """
+    try:
+        with (path.parent / ".desk.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise AdjudicationError(f"{path} cannot be changed: {error}") from None

@@ -414,21 +414,6 @@ class Registry:
         with self._engine.connect() as connection:
             return [tuple(row) for row in connection.execute(query)]
 
-    def top_exceptions(self, limit: int = 20) -> list[dict[str, Any]]:
-        """Open questions, those with most units first: names with reason and units."""
-        table = tables.exceptions
-        units = sa.func.sum(table.c.units).label("units")
-        key = (table.c.isrc, table.c.title, table.c.artist, table.c.reason)
-        query = (
-            sa.select(*key, units)
-            .where(table.c.batch_id.in_(self._matched_in_force()))
-            .group_by(*key)
-            .order_by(units.desc(), *key)
-            .limit(limit)
-        )
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
-
     # Adjudication
 
     def adjudications(self, subject: str | None = None) -> list[Decision]:
@@ -499,9 +484,6 @@ class Registry:
             for commit in self.commits(Stage.MATCHED)
             if ids.intersection(commit.batch_ids)
         ]
-
-    def _matched_in_force(self) -> list[str]:
-        return [b for commit in self.commits(Stage.MATCHED) for b in commit.batch_ids]
 
     def _add(
         self, connection: sa.Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]

@@ -81,12 +81,28 @@ def test_filters_narrow_the_queue(desk):
 
 
 def test_a_question_shows_its_candidates_and_how_near_they_are(desk):
-    page = desk.get("/question?subject=name:flwrs of the sun |  | ada").text
-    assert "artist equal" in page or "Nothing in the catalog comes near" in page
-    assert (
-        "USUM70600055"
-        in desk.get("/question?subject=name:flwrs of the sun |  | ada&search=flowers").text
+    address = "/question?subject=name:flwrs of the sun |  | ada"
+    page = desk.get(address).text
+    candidates = page[page.index('id="candidates"') :]
+    assert 'value="accept R' not in candidates
+    assert "Nothing in the catalog comes near" in candidates
+    found = desk.get(f"{address}&search=flowers").text
+    assert 'value="accept R1"' in found
+    assert "Nothing in the catalog" not in found[found.index('id="candidates"') :]
+
+
+def test_a_candidate_says_how_near_it_comes(tmp_path):
+    context = inbox_context(tmp_path)
+    (tmp_path / "catalog/c.csv").write_text("isrc,title,artist\nUSUM70600055,Glass Rivers,Ada\n")
+    (tmp_path / "inbox/r.csv").write_text(
+        HEADER + "2025-03-01,DE,,Glass Rivers (Live),Ada,1,1.00,EUR\n"
     )
+    run_month(context, MARCH)
+    with serve(SimpleNamespace(app=make_desk(context))) as url:
+        page = httpx.get(f"{url}/question", params={"subject": questions(context)[0].subject}).text
+    for level in ("title equal", "artist equal", "version differs", "number agrees"):
+        assert level in page
+    context.registry.close()
 
 
 def test_a_decision_is_recorded_and_can_be_undone(desk, context):
@@ -390,4 +406,14 @@ def test_recordings_on_the_release_come_first(tmp_path):
     (question,) = questions(context)
     found = Queue(context).candidates(question)
     assert (found[0].isrc, list(found[0].why)) == ("USUM70600055", ["UPC equal"])
+    context.registry.close()
+
+
+def test_a_form_before_the_first_run_is_refused_in_words(tmp_path):
+    context = inbox_context(tmp_path)
+    with serve(SimpleNamespace(app=make_desk(context))) as url, httpx.Client(base_url=url) as desk:
+        desk.follow_redirects = True
+        refused = post(desk, "/decide", subject="isrc:X", decision="reject", who_typed="Ann")
+    assert refused.status_code == 409
+    assert "no catalog is committed yet" in refused.text
     context.registry.close()

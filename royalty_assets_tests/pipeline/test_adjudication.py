@@ -154,15 +154,7 @@ def test_two_people_do_not_decide_past_each_other(context):
 
 
 def test_much_money_waits_for_another_person(tmp_path):
-    context = inbox_context(tmp_path)
-    context.project = context.project.model_validate(
-        context.project.model_dump() | {"desk": {"four_eyes_above": {"EUR": "2.00"}}}
-    )
-    (tmp_path / "catalog/recordings.csv").write_text(
-        "recording_id,isrc,title,artist\nR1,USUM70600055,Flowers,Ada\n"
-    )
-    (tmp_path / "inbox/report.csv").write_text(HEADER + LINES)
-    run_month(context, MARCH)
+    context = limited(tmp_path)
     decide(context, "GBXXX2500001", "accept", "R1")
     assert find(context, "GBXXX2500001").state is State.PROPOSED
     with pytest.raises(AdjudicationError, match="another person"):

@@ -17,6 +17,7 @@ from royalty_assets.pipeline.ingest import INBOX_PARTITION
 from royalty_assets.pipeline.match import match
 from royalty_assets.pipeline.month import month_frames, pay_out, post_ledger
 from royalty_assets.pipeline.pool import take_pool
+from royalty_assets.pipeline.questions import questions
 from royalty_assets.pipeline.validate import validate
 from royalty_assets.simulator.faults import Fault, FaultPlan
 from royalty_assets.sources.templates import Template, bundled_templates
@@ -407,11 +408,11 @@ def test_a_new_catalog_is_matched_again_and_a_mended_split_pays_out(tmp_path):
         context.registry.commit("reports", Stage.MATCHED, "2021-01-01").counts["units_exception"]
         == 1
     )
-    (exception,) = context.registry.top_exceptions()
-    assert (exception["title"], exception["artist"], exception["units"]) == ("Hello", "Adele", 1)
+    (question,) = questions(context)
+    assert (question.title, question.artist, question.units) == ("Hello", "Adele", 1)
     (tmp_path / "catalog/recordings.csv").write_text(CATALOG)
     run_inbox(context, "2021-01")
-    assert context.registry.top_exceptions() == []
+    assert questions(context) == []
     pay_out(context, month("2021-01"))
     ledger, payouts, _ = month_frames(context, month("2021-01"))
     assert payouts["rights_holder_id"].to_list() == ["adele"]
