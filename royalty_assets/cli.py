@@ -117,7 +117,11 @@ def demo(
         with simulated_services(scenario) as url:
             os.environ[SIMULATOR_URL_VARIABLE] = url
             ok = _run_and_show(home, "From rows received to units matched")
-    console.print("\n`make ui` shows the same in Dagster, with the lineage of every number.")
+    console.print(
+        "\n`make ui` shows the same in Dagster, with the lineage of every number; `make desk` asks "
+        "about what has no recording.",
+        soft_wrap=True,
+    )
     raise typer.Exit(0 if ok else 1)
 
 
