@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from royalty_assets.domain.adjudication import Action, State, standings
+from royalty_assets.domain.adjudication import State, standings
 from royalty_assets.domain.batches import Commit, Stage
 from royalty_assets.domain.drift import (
     Change,
@@ -40,13 +40,7 @@ def drift_is_accepted(context: PipelineContext) -> bool:
         return False
     subject = catalog_subject(context)
     decided = standings(context.registry.adjudications(subject), context.now().date())
-    standing = decided.get(subject)
-    return (
-        standing is not None
-        and standing.state is State.RESOLVED
-        and standing.decision is not None
-        and standing.decision.action in {Action.ACCEPT, Action.CONFIRM}
-    )
+    return subject in decided and decided[subject].state is State.RESOLVED
 
 
 def catalog_revision(context: PipelineContext) -> int:

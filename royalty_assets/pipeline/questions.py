@@ -45,15 +45,19 @@ class Question:
 
     Attributes:
         subject: see ``domain.adjudication``.
-        title, artist, isrc, upc, release_title: as its most used spelling has them.
+        title, artist: its most used spelling.
+        isrc, upc, release_title: the first that any of its usage tells, in order of partitions.
+        units: of all its usage; feeds, territories and partitions: where that is from.
         spellings: title and artist → units, most used first.
         reasons: why the matcher left it open.
         stakes: currency → atoms that wait for it.
         gross: the same, with what is taken back added to it rather than subtracted.
         has_shared_money: whether some of that is a part of a pool.
         is_valued: whether it is known what all of its usage is worth.
+        first_used, last_used: days of use.
         nearest_id: the recording that came nearest, with its score and levels.
         standing: what people decided about it so far.
+        weight: its part of all money that waits, summed over currencies; the order of the queue.
     """
 
     subject: str
