@@ -73,16 +73,37 @@ def ledger_balances(ledger: pl.DataFrame) -> list[str]:
     ]
 
 
+def journal_balances(journal: pl.DataFrame) -> list[str]:
+    """Double entry: the sides of each act (``journal.JOURNAL_SCHEMA``) sum to zero by currency."""
+    sums: dict[tuple[str, str], int] = {}
+    for act, currency, atoms in zip(
+        journal["act"], journal["currency"], series_to_atoms(journal["amount"]), strict=True
+    ):
+        sums[act, currency] = sums.get((act, currency), 0) + atoms
+    return [
+        f"{act}: the {currency} sides sum to {format_atoms(atoms)}, not 0"
+        for (act, currency), atoms in sorted(sums.items())
+        if atoms
+    ]
+
+
 def money_is_accounted_for(balance: pl.DataFrame) -> list[str]:
-    """Invariant 1: money in = paid + held + in suspense + carried forward + residue."""
-    parts = ["paid", "held", "in_suspense", "carried_forward", "residue"]
-    atoms = {name: series_to_atoms(balance[name]) for name in ["received", *parts]}
+    """Invariant 1: money in = paid + withheld + held + in suspense + carried forward + residue.
+
+    And what contracts deduct, reserve and recoup, and what is exchanged into another currency.
+
+    Args:
+        balance: ``payouts.BALANCE_SCHEMA``.
+    """
+    came = ["received", "brought_forward"]
+    atoms = {name: series_to_atoms(balance[name]) for name in balance.columns if name != "currency"}
     broken = []
     for row, currency in enumerate(balance["currency"]):
-        accounted = sum(atoms[name][row] for name in parts)
-        if atoms["received"][row] != accounted:
+        came_in = sum(atoms[name][row] for name in came)
+        accounted = sum(of_row[row] for name, of_row in atoms.items() if name not in came)
+        if came_in != accounted:
             broken.append(
-                f"{currency}: {format_atoms(atoms['received'][row])} came in, but "
+                f"{currency}: {format_atoms(came_in)} came in, but "
                 f"{format_atoms(accounted)} is accounted for"
             )
     return broken
