@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from royalty_assets.domain.allocation import Allocation, ProRata
 from royalty_assets.domain.calendar import DeliveryCalendar
 from royalty_assets.domain.usage import Amount, Currency, RecordKind
 from royalty_assets.domain.windows import Cadence, Partition, partitions_between
@@ -140,6 +141,8 @@ class Feed(_Configured):
 
     Attributes:
         pools_in_reports: whether the reports bring their own pools, as DSR summaries do.
+        allocation: the model by which the feed's usage shares its pools.
+        keep_listening: whether plays are kept by listener, though the model does not need them.
         checks: check → ``block``, ``warn`` or ``off``, for those of ``REPORT_CHECKS``.
         remittance_tolerance: difference between report and cash that is let pass (bank charges).
         calendar: what is due when.
@@ -157,6 +160,8 @@ class Feed(_Configured):
     pool_source: Annotated[HttpSource | InboxSource, Field(discriminator="dialect")] | None = None
     pool: FixedPool | None = None
     pools_in_reports: bool = False
+    allocation: Allocation = ProRata()
+    keep_listening: bool = False
     checks: dict[str, Severity] = {}
     remittance_tolerance: Amount = Decimal(0)
     calendar: DeliveryCalendar | None = None
@@ -179,6 +184,31 @@ class Feed(_Configured):
         if self.pool is not None and self.pool_source is not None:
             raise ValueError("give either pool or pool_source, not both")
         return self
+
+    @model_validator(mode="after")
+    def _can_be_shared_so(self) -> Self:
+        name = self.allocation.model
+        if "allocation" in self.model_fields_set and not self.has_pool:
+            raise ValueError(
+                f"allocation: {name} says how a pool is shared, and this feed has none; give it "
+                "pool_source, pool or pools_in_reports, or take allocation out"
+            )
+        if self.records is RecordKind.PLAY_EVENTS:
+            return self
+        if self.allocation.needs_listening:
+            raise ValueError(
+                f"allocation: {name} has to know who listened to what, and report lines do not "
+                "say; telemetry (records: play_events) does. Reports can be shared by pro_rata or "
+                "stream_threshold"
+            )
+        if self.keep_listening:
+            raise ValueError("keep_listening is for telemetry; report lines name no listeners")
+        return self
+
+    @property
+    def keeps_listening(self) -> bool:
+        """Whether plays are kept by listener."""
+        return self.keep_listening or self.allocation.needs_listening
 
     @property
     def has_pool(self) -> bool:

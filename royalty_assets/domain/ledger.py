@@ -6,13 +6,13 @@ is money that a feed's report or pool brings; it is matched by *recording payabl
 is not asked here (``payouts``).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import polars as pl
 
-from royalty_assets.domain.allocation import pro_rata
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE, atoms_to_series, series_to_atoms
+from royalty_assets.domain.pool_sharing import NO_TERMS, FeedSharing
 from royalty_assets.domain.territories import WORLDWIDE
 from royalty_assets.domain.usage import ALL_TIERS
 
@@ -62,12 +62,17 @@ _POOL_KEY = ["territory", "tier"]
 _FOLDED_ROWS_MAX = 250_000
 
 
-def build_ledger(usage: Iterable[pl.DataFrame], pools: pl.DataFrame) -> pl.DataFrame:
+def build_ledger(
+    usage: Iterable[pl.DataFrame],
+    pools: pl.DataFrame,
+    sharing: Mapping[str, FeedSharing] | None = None,
+) -> pl.DataFrame:
     """Post a period's matched usage and pools.
 
     Args:
         usage: frames of ``MATCHED_USAGE_COLUMNS``, any cut, any order.
         pools: ``feed`` and ``usage.POOL_SCHEMA`` columns.
+        sharing: feed → how its pools are shared; pro rata where nothing is said.
 
     Returns:
         ``LEDGER_SCHEMA``; the same for the same usage and money, however it was cut or ordered.
@@ -75,7 +80,7 @@ def build_ledger(usage: Iterable[pl.DataFrame], pools: pl.DataFrame) -> pl.DataF
     claims = _sum_claims(usage)
     lines = [
         *_priced_lines(claims.filter(pl.col("currency") != "")),
-        *_pool_lines(claims.filter(pl.col("currency") == ""), pools),
+        *_pool_lines(claims.filter(pl.col("currency") == ""), pools, sharing or {}),
     ]
     return (
         pl.concat([line.select(LEDGER_SCHEMA.keys()) for line in lines])
@@ -134,7 +139,9 @@ def _priced_lines(claims: pl.DataFrame) -> list[pl.DataFrame]:
     return [_receivable(claims), payable]
 
 
-def _pool_lines(claims: pl.DataFrame, pools: pl.DataFrame) -> list[pl.DataFrame]:
+def _pool_lines(
+    claims: pl.DataFrame, pools: pl.DataFrame, sharing_of: Mapping[str, FeedSharing]
+) -> list[pl.DataFrame]:
     """Let each claim share the narrowest pool that covers it, and post pools without claims."""
     due = pools_due(claims, pools)
     amounts = (
@@ -142,6 +149,9 @@ def _pool_lines(claims: pl.DataFrame, pools: pl.DataFrame) -> list[pl.DataFrame]
         .agg(pl.col("amount").sum())
         .sort("feed", *_POOL_KEY, "currency")
     )
+    terms: dict[str, pl.DataFrame] = {}
+    for each in sharing_of.values():
+        terms |= each.terms_by_pool(lambda frame: _with_pool(frame, amounts))
     claims = _with_pool(claims, amounts)
     lines = [_unpaid(claims.filter(pl.col("pool").is_null()).drop("pool"))]
     by_pool = claims.partition_by("pool", as_dict=True, include_key=False)
@@ -157,7 +167,8 @@ def _pool_lines(claims: pl.DataFrame, pools: pl.DataFrame) -> list[pl.DataFrame]
             sharing = sharing.with_columns(shared_units=pl.col("units"), units=pl.lit(0, pl.Int64))
         else:
             sharing = sharing.with_columns(shared_units=pl.col("units"))
-        lines += _share(line, sharing)
+        by_model = sharing_of.get(feed, FeedSharing())
+        lines += _share(line, sharing, by_model, terms.get(pool, NO_TERMS))
     return lines
 
 
@@ -203,13 +214,17 @@ def _unpaid(claims: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _share(pool: pl.DataFrame, sharing: pl.DataFrame) -> list[pl.DataFrame]:
+def _share(
+    pool: pl.DataFrame, sharing: pl.DataFrame, by_model: FeedSharing, terms: pl.DataFrame
+) -> list[pl.DataFrame]:
     """One pool in one currency: what it brings, and each claim's part of it.
 
     Args:
         pool: one row of feed, territory, tier, currency and amount.
         sharing: the claims on it; ``shared_units`` are what they share it by, ``units`` what
             their lines tell.
+        by_model: how the feed's pools are shared.
+        terms: who listened to what in this pool, as the model wants it.
     """
     (atoms,) = series_to_atoms(pool["amount"])
     currency = pool["currency"][0]
@@ -227,10 +242,8 @@ def _share(pool: pl.DataFrame, sharing: pl.DataFrame) -> list[pl.DataFrame]:
             -pl.col("amount"),
         )
         return [brought, unused, _claimed(sharing, currency, [0] * sharing.height)]
-    claim = pl.concat_str("territory", "tier", "use_type", "recording_id", "reason", separator="\t")
-    keys = sharing.select(claim).to_series().to_list()
-    parts = pro_rata(atoms, dict(zip(keys, sharing["shared_units"].to_list(), strict=True)))
-    return [brought, _claimed(sharing, currency, [-parts[key] for key in keys])]
+    parts = by_model.allocate(atoms, sharing, terms)
+    return [brought, _claimed(sharing, currency, [-part for part in parts])]
 
 
 def _claimed(sharing: pl.DataFrame, currency: str, atoms: list[int]) -> pl.DataFrame:

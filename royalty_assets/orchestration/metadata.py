@@ -63,7 +63,8 @@ def commit_metadata(context: PipelineContext, commit: Commit) -> Mapping[str, An
     metadata |= _rates(commit)
     metadata["batches"] = dg.MetadataValue.md(_batch_table(context, batches))
     if commit.stage in {Stage.VALIDATED, Stage.MATCHED, Stage.LEDGER, Stage.POOL}:
-        rows = sum(stored.rows for batch in batches for stored in batch.objects)
+        # A stage's table is the first object; listening beside matched usage is another one.
+        rows = sum(stored.rows for batch in batches for stored in batch.objects[:1])
         metadata["dagster/partition_row_count"] = rows
     if commit.stage is Stage.PAYOUTS and batches:
         metadata |= _payout_tables(context, batches[0])

@@ -3,6 +3,9 @@
 A matched object holds one row per distinct usage identity of its batch: how often it was used,
 what was decided, how, and on which batch (its SHA-256). It is the decision log and the ledger's
 input in one. Judgements on names and open questions also go to the registry, for people.
+
+A feed that keeps its listening has a second object beside each: plays by listener, under
+pseudonyms (``listening.LISTENING_SCHEMA``), for the models that need them.
 """
 
 import hashlib
@@ -16,6 +19,7 @@ from royalty_assets.domain import invariants
 from royalty_assets.domain.adjudication import Rule, rules_in_force, rules_sha256
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.feeds import Feed
+from royalty_assets.domain.listening import count_listening
 from royalty_assets.domain.matching import MATCHER_VERSION, METHODS, Matcher
 from royalty_assets.domain.usage import USAGE_IDENTITY, USAGE_LINE_SCHEMA
 from royalty_assets.domain.windows import Partition
@@ -38,6 +42,10 @@ _READ = [
     "units",
     "amount",
 ]
+LISTENING_READ = [*_READ, "user_id"]
+"""What listening is counted from in validated lines."""
+USAGE, LISTENING = 0, 1
+"""Where a matched batch has its objects; the second is there for feeds that keep listening."""
 
 
 def matched(context: PipelineContext, feed: Feed, partition: Partition) -> Commit | None:
@@ -52,14 +60,17 @@ def matched(context: PipelineContext, feed: Feed, partition: Partition) -> Commi
     if current is None:
         return None
     rules = rules_touching(context, rules_of(context), current.batch_ids)
-    input_sha256 = matched_input_sha256(version, usage, rules)
+    input_sha256 = matched_input_sha256(feed, version, usage, rules)
     return standing(context, feed.name, Stage.MATCHED, partition.key, input_sha256)
 
 
-def matched_input_sha256(version: str, validated: list[Batch], rules: Sequence[Rule]) -> str:
+def matched_input_sha256(
+    feed: Feed, version: str, validated: list[Batch], rules: Sequence[Rule]
+) -> str:
     """A digest of what a partition is matched from: its lines, the catalog, the rules for it."""
     lines = (batch.sha256 for batch in validated)
-    return combined_sha256([version, MATCHER_VERSION, rules_sha256(rules), *lines])
+    kept = ["listening"] if feed.keeps_listening else []
+    return combined_sha256([version, MATCHER_VERSION, rules_sha256(rules), *kept, *lines])
 
 
 def rules_of(context: PipelineContext) -> list[Rule]:
@@ -108,11 +119,11 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
         partition_key=partition.key,
         revision=next_revision(context, feed.name, Stage.MATCHED, partition.key).revision,
         input_sha256=matched_input_sha256(
-            version, validated, rules_touching(context, rules, batch_ids)
+            feed, version, validated, rules_touching(context, rules, batch_ids)
         ),
         batch_ids=batch_ids,
         counts=counts,
-        checks=_checks(context, validated, batches)
+        checks=_checks(context, feed, validated, batches)
         | {"usage_agrees_with_catalog": disagreeing if blocks else []},
         warnings={"usage_agrees_with_catalog": disagreeing} if disagreeing and not blocks else {},
     )
@@ -140,9 +151,10 @@ def _match_batch(work: _Work, in_force: dict[str, Batch], source: Batch) -> Batc
     existing = in_force.get(source.window_label)
     if existing is not None:
         rules = rules_touching(context, work.rules, [existing.batch_id])
-        if existing.input_sha256 == matched_input_sha256(work.version, [source], rules):
+        if existing.input_sha256 == matched_input_sha256(feed, work.version, [source], rules):
             return existing
-    lines = read_frame(context.lake, source.objects[0], _READ)
+    columns = LISTENING_READ if feed.keeps_listening else _READ
+    lines = read_frame(context.lake, source.objects[0], columns)
     usage = matched_usage(lines, work.matcher, work.rules).with_columns(
         pl.lit(feed.name).alias("feed"),
         pl.lit(source.sha256).alias("batch_sha256"),
@@ -153,7 +165,11 @@ def _match_batch(work: _Work, in_force: dict[str, Batch], source: Batch) -> Batc
     asked = set(subjects)
     rules = [rule for rule in work.rules if rule.subject in asked]
     folder = f"{feed.name}/{Stage.MATCHED}/{hive_folder(partition)}"
-    stored = put_frame(context.lake, folder, source.window_label, usage)
+    objects = [put_frame(context.lake, folder, source.window_label, usage)]
+    if feed.keeps_listening:
+        listening = count_listening(feed.name, lines, usage)
+        label = f"{source.window_label}-listening"
+        objects.append(put_frame(context.lake, folder, label, listening))
     counts = {name: 0 for method in METHODS for name in (f"lines_{method}", f"units_{method}")}
     for method, lines, units in (
         usage.group_by("method").agg(pl.col("lines").sum(), pl.col("units").sum()).iter_rows()
@@ -167,8 +183,8 @@ def _match_batch(work: _Work, in_force: dict[str, Batch], source: Batch) -> Batc
         window_start=source.window_start,
         window_label=source.window_label,
         revision=0,
-        input_sha256=matched_input_sha256(work.version, [source], rules),
-        objects=(stored,),
+        input_sha256=matched_input_sha256(feed, work.version, [source], rules),
+        objects=tuple(objects),
         counts=counts,
     )
     return commit_batch(
@@ -250,7 +266,7 @@ def _sum_counts(batches: list[Batch]) -> dict[str, int]:
 
 
 def _checks(
-    context: PipelineContext, validated: list[Batch], matched: list[Batch]
+    context: PipelineContext, feed: Feed, validated: list[Batch], matched: list[Batch]
 ) -> dict[str, list[str]]:
     """The gate; units are counted again in the objects of both sides."""
     received = _in_lake(context, validated, ["units"])
@@ -259,10 +275,15 @@ def _checks(
     in_suspense = int(decided.filter(pl.col("method") == "exception")["units"].sum())
     hashes = {batch.sha256 for batch in validated}
     strangers = set(decided["batch_sha256"]) - hashes
+    unaccounted = invariants.units_are_accounted_for(
+        int(received["units"].sum()), units - in_suspense, in_suspense
+    )
+    if feed.keeps_listening:
+        listened = int(_in_lake(context, matched, ["units"], LISTENING)["units"].sum())
+        if listened != units:
+            unaccounted.append(f"{units} units were decided, but {listened} are by listener")
     return {
-        "every_unit_is_accounted_for": invariants.units_are_accounted_for(
-            int(received["units"].sum()), units - in_suspense, in_suspense
-        ),
+        "every_unit_is_accounted_for": unaccounted,
         "every_decision_names_its_batch": [
             f"a decision names batch {sha256}, which is not its input" for sha256 in strangers
         ],
@@ -286,9 +307,13 @@ def _disagreements(context: PipelineContext, matcher: Matcher, matched: list[Bat
     ]
 
 
-def _in_lake(context: PipelineContext, batches: list[Batch], columns: list[str]) -> pl.DataFrame:
+def _in_lake(
+    context: PipelineContext, batches: list[Batch], columns: list[str], number: int = USAGE
+) -> pl.DataFrame:
     frames = [
-        read_frame(context.lake, stored, columns) for batch in batches for stored in batch.objects
+        read_frame(context.lake, batch.objects[number], columns)
+        for batch in batches
+        if number < len(batch.objects)
     ]
     if not frames:
         types = {name: pl.Int64() if name == "units" else pl.String() for name in columns}

@@ -41,6 +41,7 @@ from royalty_assets.pipeline.drift import (
     drift_is_accepted,
 )
 from royalty_assets.pipeline.ingest import hive_folder
+from royalty_assets.pipeline.listening import allocation_sha256, sharing_of_feeds
 from royalty_assets.pipeline.match import matched_input_sha256, rules_of, rules_touching
 from royalty_assets.pipeline.pool import stated_pool_sha256
 from royalty_assets.pipeline.remittances import remittance_findings, remittances_sha256
@@ -67,11 +68,13 @@ def posted(context: PipelineContext, month: Partition) -> Commit | None:
 
 def _ledger_input_sha256(context: PipelineContext, wanted: _MonthInput) -> str:
     remittances = remittances_sha256(context)
+    allocation = allocation_sha256(context)
     return combined_sha256(
         [
             LEDGER_VERSION,
             context.project.drift.model_dump_json(),
             *([remittances] if remittances else []),
+            *([allocation] if allocation else []),
             *(["drift accepted"] if drift_is_accepted(context) else []),
             *(batch.sha256 for batch in wanted.matched),
             *(batch.sha256 for batch in wanted.pools),
@@ -96,7 +99,8 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     if commit is not None:
         return Outcome(month.key, commit, changed=False)
     pools = _pools(context, wanted.pools)
-    ledger = build_ledger(_usage(context, wanted.matched), pools)
+    sharing = sharing_of_feeds(context, wanted.matched)
+    ledger = build_ledger(_usage(context, wanted.matched), pools, sharing)
     recount = _recount(context, wanted, pools)
     committed = _commit_batch(context, month, Stage.LEDGER, input_sha256, [("ledger", ledger)])
     drift = catalog_drift(context, month, ledger)
@@ -256,6 +260,7 @@ def _matched_of(
         elif not commit.is_green:
             yield key, None, f"matched is red, {first_finding(commit)},"
         elif commit.input_sha256 != matched_input_sha256(
+            feed,
             version,
             context.registry.batches_by_id(lines.batch_ids),
             rules_touching(context, rules, commit.batch_ids),
