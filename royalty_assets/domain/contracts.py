@@ -376,11 +376,14 @@ NO_CONTRACTS = Contracts({}, {}, {}, {}, {})
 
 def build_contracts(
     files: Iterable[tuple[str, Mapping[str, Any]]],
+    unread: Iterable[ContractProblem] = (),
 ) -> tuple[Contracts, list[ContractProblem]]:
     """Build the set from files as read, and say what in them could not be used.
 
     Args:
         files: (name, content); a content has ``payees``, ``accounts``, ``groups``, ``contracts``.
+        unread: what reading the files left out; its recordings are refused too, and it is not
+            told again.
     """
     problems: list[ContractProblem] = []
     parts: dict[str, dict[str, Any]] = {name: {} for name in _PARTS}
@@ -399,7 +402,7 @@ def build_contracts(
             _read_part(source, part, model, key, content.get(part) or [], parts[part], problems)
     contracts = Contracts(parts["payees"], parts["accounts"], parts["contracts"], groups, refused)
     problems += _dangling(contracts, parts["contracts"])
-    for problem in problems:
+    for problem in (*unread, *problems):
         for recording in problem.recordings or ():
             refused.setdefault(recording, problem.entry)
     return contracts, problems
@@ -439,7 +442,7 @@ def _read_part(
         try:
             item = model.model_validate(entry)
         except ValidationError as error:
-            recordings = _recordings_named(part, entry)
+            recordings = recordings_named(part, entry)
             for found in error.errors(include_url=False):
                 place = ".".join(map(str, found["loc"])) or "entry"
                 value = "" if isinstance(found["input"], Mapping) else str(found["input"])[:200]
@@ -449,7 +452,7 @@ def _read_part(
             continue
         if name in read:
             reason = f"{part} {name} is there twice; the first one counts"
-            recordings = _recordings_named(part, entry)
+            recordings = recordings_named(part, entry)
             problems.append(
                 ContractProblem(source, name, f"{part}:repeated", name, reason, recordings)
             )
@@ -457,7 +460,7 @@ def _read_part(
             read[name] = item
 
 
-def _recordings_named(part: str, entry: Any) -> tuple[str, ...] | None:
+def recordings_named(part: str, entry: Any) -> tuple[str, ...] | None:
     """The recordings of an entry that does not load; None if they cannot be told."""
     if part != "contracts":
         return None
