@@ -209,7 +209,8 @@ def ledger_hash_command(home: Home = Path("data"), month: Month = None) -> None:
     Equal money means equal hash, whatever the order, retries or machine.
     """
     from royalty_assets.orchestration.session import PipelineSession
-    from royalty_assets.pipeline.month import committed_months, ledger_hash
+    from royalty_assets.pipeline.month import ledger_hash
+    from royalty_assets.pipeline.periods import committed_months
 
     with _told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
@@ -227,7 +228,8 @@ def payouts(home: Home = Path("data"), month: Month = None) -> None:
     Redirect it into a file: `royalty-assets payouts my-label --month 2025-03 > payouts.csv`.
     """
     from royalty_assets.orchestration.session import PipelineSession
-    from royalty_assets.pipeline.month import blocked_because, committed_months, month_frames
+    from royalty_assets.pipeline.month import blocked_because, month_frames
+    from royalty_assets.pipeline.periods import committed_months
 
     with _told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))

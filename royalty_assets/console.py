@@ -80,7 +80,11 @@ class StageProgress:
 
     @staticmethod
     def _key(name: str, stage: Stage) -> tuple[str, Stage]:
-        return ("", stage) if stage in {Stage.LEDGER, Stage.PAYOUTS} else (name, stage)
+        return (
+            ("", stage)
+            if stage in {Stage.LEDGER, Stage.PAYOUTS, Stage.STATEMENTS}
+            else (name, stage)
+        )
 
 
 def show_report(console: Console, report: RunReport, funnel: Funnel, title: str) -> None:

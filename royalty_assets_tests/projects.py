@@ -11,10 +11,13 @@ from royalty_assets.domain.feeds import Feed, Project
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.catalog import take_catalog
 from royalty_assets.pipeline.context import Outcome, PipelineContext
+from royalty_assets.pipeline.contracts import take_contracts
 from royalty_assets.pipeline.ingest import ingest
 from royalty_assets.pipeline.match import match
-from royalty_assets.pipeline.month import ledger_hash, pay_out, post_ledger
+from royalty_assets.pipeline.month import ledger_hash, post_ledger
+from royalty_assets.pipeline.payouts import pay_out
 from royalty_assets.pipeline.pool import take_pool
+from royalty_assets.pipeline.statements import state
 from royalty_assets.pipeline.validate import validate
 from royalty_assets.simulator.faults import FaultPlan
 from royalty_assets.simulator.scenario import Scenario
@@ -100,12 +103,12 @@ def run_feed(context: PipelineContext, feed: Feed, partitions: list[Partition]) 
 
 def run_month(context: PipelineContext, month: Partition = MARCH) -> list[Outcome]:
     """Everything from the catalog to the payouts of one month."""
-    outcomes = [take_catalog(context)]
+    outcomes = [take_catalog(context), take_contracts(context)]
     for feed in context.project.feeds:
         outcomes += run_feed(context, feed, feed.partitions(month, context.now()))
         if feed.has_pool:
             outcomes.append(asyncio.run(take_pool(context, feed, month)))
-    return [*outcomes, post_ledger(context, month), pay_out(context, month)]
+    return [*outcomes, *(stage(context, month) for stage in (post_ledger, pay_out, state))]
 
 
 def month_hash(context: PipelineContext, month: Partition = MARCH) -> str:

@@ -20,6 +20,7 @@ class Stage(StrEnum):
     """
 
     CATALOG = "catalog"
+    CONTRACTS = "contracts"
     RAW = "raw"
     VALIDATED = "validated"
     MATCHED = "matched"
@@ -27,6 +28,8 @@ class Stage(StrEnum):
     POOL = "pool"
     LEDGER = "ledger"
     PAYOUTS = "payouts"
+    STATEMENTS = "statements"
+    CLOSING = "closing"
 
 
 @dataclass(frozen=True, slots=True, order=True)

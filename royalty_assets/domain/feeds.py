@@ -188,7 +188,7 @@ class Feed(_Configured):
     @model_validator(mode="after")
     def _can_be_shared_so(self) -> Self:
         name = self.allocation.model
-        if "allocation" in self.model_fields_set and not self.has_pool:
+        if self.allocation != ProRata() and not self.has_pool:
             raise ValueError(
                 f"allocation: {name} says how a pool is shared, and this feed has none; give it "
                 "pool_source, pool or pools_in_reports, or take allocation out"
@@ -276,6 +276,11 @@ class DriftConfig(_Configured):
     disagreeing_fraction_max: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.02")
 
 
+_PROJECT_ASSETS = frozenset(
+    {"catalog", "contracts", "deliveries", "ledger", "payouts", "statements"}
+)
+
+
 class Project(_Configured):
     """A project's configuration, ``feeds.yaml``."""
 
@@ -289,7 +294,11 @@ class Project(_Configured):
         names = [feed.name for feed in self.feeds]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"feed names must be unique; repeated: {', '.join(repeated)}")
-        if reserved := sorted({"catalog", "deliveries", "ledger", "payouts"}.intersection(names)):
+        if reserved := sorted(
+            {"catalog", "contracts", "deliveries", "ledger", "payouts", "statements"}.intersection(
+                names
+            )
+        ):
             raise ValueError(f"reserved as asset names: {', '.join(reserved)}")
         return self
 

@@ -37,12 +37,24 @@ LEDGER_SCHEMA: dict[str, pl.DataType] = {
     "currency": pl.String(),
     "recording_id": pl.String(),
     "reason": pl.String(),
+    "corrects": pl.String(),
+    "entry": pl.String(),
     "units": pl.Int64(),
     "amount": AMOUNT_DTYPE,
 }
 """``recording_id`` is set on recording payables, ``reason`` on suspense, both empty elsewhere.
-``units`` are the plays or sales that the line stands for. Sorted by all columns but the last two,
-which that makes unique."""
+``corrects`` is the closed period (``2025-03``) that a line corrects, empty on the month's own
+lines; ``entry`` is an ``Entry``. ``units`` are the plays or sales that the line stands for. Sorted
+by all columns but the last two, which that makes unique."""
+
+
+class Entry(StrEnum):
+    """How a line came into the ledger."""
+
+    USAGE = "usage"
+    REVERSAL = "reversal"
+    REBOOKING = "rebooking"
+
 
 MATCHED_USAGE_COLUMNS = [
     "feed",
@@ -58,6 +70,8 @@ MATCHED_USAGE_COLUMNS = [
 """What the ledger reads of matched usage; ``amount`` and ``currency`` null: shares a pool."""
 
 _KEY = [name for name in LEDGER_SCHEMA if name not in {"units", "amount"}]
+_SUBJECT = [name for name in _KEY if name not in {"corrects", "entry"}]
+_LINE = [*_SUBJECT, "units", "amount"]
 _POOL_KEY = ["territory", "tier"]
 _FOLDED_ROWS_MAX = 250_000
 
@@ -83,12 +97,62 @@ def build_ledger(
         *_pool_lines(claims.filter(pl.col("currency") == ""), pools, sharing or {}),
     ]
     return (
-        pl.concat([line.select(LEDGER_SCHEMA.keys()) for line in lines])
-        .group_by(_KEY)
+        pl.concat([line.select(_LINE) for line in lines])
+        .group_by(_SUBJECT)
         .agg(pl.col("units").sum(), pl.col("amount").sum())
+        .with_columns(pl.lit("").alias("corrects"), pl.lit(str(Entry.USAGE)).alias("entry"))
         .select(LEDGER_SCHEMA.keys())
         .sort(_KEY)
     )
+
+
+def booked(ledger: pl.DataFrame, later: Iterable[pl.DataFrame], period: str) -> pl.DataFrame:
+    """What stands in the books of a period: its own lines, with what later ledgers correct.
+
+    Args:
+        ledger: of the period.
+        later: ledgers of later periods.
+        period: as ``2025-03``.
+
+    Returns:
+        ``LEDGER_SCHEMA``, as if all of it had been known in time; lines of nothing are left out.
+    """
+    corrections = [each.filter(pl.col("corrects") == period) for each in later]
+    own = ledger.filter(pl.col("corrects") == "")
+    return _netted(pl.concat([own, *corrections]))
+
+
+def _netted(lines: pl.DataFrame) -> pl.DataFrame:
+    return (
+        lines.group_by(_SUBJECT)
+        .agg(pl.col("units").sum(), pl.col("amount").sum())
+        .filter((pl.col("units") != 0) | (pl.col("amount") != 0))
+        .with_columns(pl.lit("").alias("corrects"), pl.lit(str(Entry.USAGE)).alias("entry"))
+        .select(LEDGER_SCHEMA.keys())
+        .sort(_KEY)
+    )
+
+
+def corrections(before: pl.DataFrame, now: pl.DataFrame, period: str) -> pl.DataFrame:
+    """Reverse-and-rebook: what turns a closed period's books into what is known now.
+
+    Args:
+        before: what is booked, one line a subject.
+        now: what the ledger of the period would be.
+        period: that is corrected.
+
+    Returns:
+        ``LEDGER_SCHEMA``: each line that is no longer so, reversed, and each as it is now.
+    """
+    before, now = _netted(before), _netted(now)
+    same = [*_SUBJECT, "units", "amount"]
+    gone = before.join(now, on=same, how="anti").with_columns(
+        -pl.col("units"), -pl.col("amount"), pl.lit(str(Entry.REVERSAL)).alias("entry")
+    )
+    new = now.join(before, on=same, how="anti").with_columns(
+        pl.lit(str(Entry.REBOOKING)).alias("entry")
+    )
+    return pl.concat([gone, new]).with_columns(pl.lit(period).alias("corrects")).sort(_KEY)
 
 
 def _sum_claims(usage: Iterable[pl.DataFrame]) -> pl.DataFrame:

@@ -94,10 +94,11 @@ HELD_SCHEMA: dict[str, pl.DataType] = {
     "currency": pl.String(),
     "recording_id": pl.String(),
     "reason": pl.String(),
+    "corrects": pl.String(),
     "units": pl.Int64(),
     "amount": AMOUNT_DTYPE,
 }
-"""Money of recordings that no terms cover, and why."""
+"""Money of recordings that no terms cover, and why; of a closed period, what changed of it."""
 
 CONVERSION_SCHEMA: dict[str, pl.DataType] = {
     "currency": pl.String(),
@@ -166,6 +167,58 @@ def build_payouts(
     return builder.finish(ledger, pl.concat(lines))
 
 
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """A period's recording payables as divided: ``PAYOUT_LINE_SCHEMA`` and ``HELD_SCHEMA``."""
+
+    lines: pl.DataFrame
+    held: pl.DataFrame
+
+
+def divide_ledger(
+    ledger: pl.DataFrame,
+    shares: pl.DataFrame,
+    *,
+    contracts: Contracts = NO_CONTRACTS,
+    rates: Rates | None = None,
+    period: Period = _ANY_PERIOD,
+    opening: Accounts | None = None,
+) -> Divided:
+    """Divide a ledger's own recording payables as ``build_payouts`` does, without settling them."""
+    builder = PayoutBuilder(shares, contracts, rates or Rates(), period, opening or Accounts())
+    lines = pl.concat([pl.DataFrame(schema=PAYOUT_LINE_SCHEMA), *builder.lines(ledger)])
+    return Divided(lines, builder.held())
+
+
+_LINE_SUBJECT = [
+    name for name in PAYOUT_LINE_SCHEMA if name not in {"corrects", "units", "receipts", "amount"}
+]
+
+
+def booked_lines(lines: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """``PAYOUT_LINE_SCHEMA`` of a period and what corrects it, a line a subject."""
+    return (
+        pl.concat([pl.DataFrame(schema=PAYOUT_LINE_SCHEMA), *lines])
+        .group_by(_LINE_SUBJECT)
+        .agg(pl.col("units", "receipts", "amount").sum())
+        .filter((pl.col("units") != 0) | (pl.col("amount") != 0) | (pl.col("receipts") != 0))
+        .with_columns(pl.lit("").alias("corrects"))
+        .select(PAYOUT_LINE_SCHEMA.keys())
+        .sort(_LINE_SUBJECT)
+    )
+
+
+def line_corrections(before: pl.DataFrame, now: pl.DataFrame, period: str) -> pl.DataFrame:
+    """``PAYOUT_LINE_SCHEMA``: each line that is no longer so, reversed, and each as it is."""
+    before, now = booked_lines([before]), booked_lines([now])
+    same = [*_LINE_SUBJECT, "units", "receipts", "amount"]
+    gone = before.join(now, on=same, how="anti").with_columns(
+        -pl.col("units"), -pl.col("receipts"), -pl.col("amount")
+    )
+    new = now.join(before, on=same, how="anti")
+    return pl.concat([gone, new]).with_columns(pl.lit(period).alias("corrects"))
+
+
 class _EarningKey(NamedTuple):
     rights_holder_id: str
     role: str
@@ -214,7 +267,9 @@ class PayoutBuilder:
     def lines(self, ledger: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """``PAYOUT_LINE_SCHEMA`` of a slice of the ledger, in its order, a piece at a time."""
         due = ledger.filter(
-            (pl.col("account") == Account.RECORDING_PAYABLE) & (pl.col("currency") != NO_CURRENCY)
+            (pl.col("account") == Account.RECORDING_PAYABLE)
+            & (pl.col("currency") != NO_CURRENCY)
+            & (pl.col("corrects") == "")
         )
         for rows in due.iter_slices(ROWS_AT_ONCE):
             yield self._line_slice(rows)
@@ -233,6 +288,32 @@ class PayoutBuilder:
         return division.earnings.with_columns(
             to_amount_column(division.earnings[name]) for name in ("receipts", "amount")
         ).select(PAYOUT_LINE_SCHEMA.keys())
+
+    def correct(self, before: "Divided", now: "Divided", period: str) -> pl.DataFrame:
+        """Reverse and rebook what is different of a closed period; a ledger's own corrections.
+
+        Args:
+            before: what is booked of the period.
+            now: what it comes to by what is known now.
+            period: that is corrected.
+
+        Returns:
+            ``PAYOUT_LINE_SCHEMA``, to be written with the month's own lines.
+        """
+        lines = line_corrections(before.lines, now.lines, period)
+        self._add(
+            lines.with_columns(to_atom_column(lines[name]) for name in ("receipts", "amount"))
+        )
+        for held, factor in ((before.held, -1), (now.held, 1)):
+            atoms = to_atom_column(held["amount"]) * pl.Series([factor], dtype=ATOMS)
+            self._held.append(
+                held.with_columns(
+                    pl.col("units") * factor,
+                    atoms.alias("receipts"),
+                    pl.lit(period).alias("corrects"),
+                )
+            )
+        return lines
 
     def _add(self, earnings: pl.DataFrame) -> None:
         key = list(_EarningKey._fields)
@@ -305,7 +386,7 @@ class PayoutBuilder:
         rounds = self._round(settlements)
         for settled in settlements:
             self._close(settled, rounds.get((settled.payee_id, settled.currency)), closing, journal)
-        held = self._held_frame()
+        held = self.held()
         _hold(held, journal)
         entries = journal.to_frame()
         return Payouts(
@@ -418,16 +499,17 @@ class PayoutBuilder:
             settled.add(Movement.PAID, "", "paid to the payee", -rounded.paid)
         _post(settled, journal)
 
-    def _held_frame(self) -> pl.DataFrame:
+    def held(self) -> pl.DataFrame:
+        """``HELD_SCHEMA`` of what has been divided so far."""
         if not self._held:
             return pl.DataFrame(schema=HELD_SCHEMA)
-        key = ["feed", "currency", "recording_id", "reason"]
+        key = list(HELD_SCHEMA)[:-2]
         sums: dict[tuple[str, ...], tuple[int, int]] = {}
         for frame in self._held:
             for *of, units, atoms in frame.select(*key, "units", "receipts").iter_rows():
                 known = sums.get(tuple(of), (0, 0))
                 sums[tuple(of)] = (known[0] + units, known[1] + atoms)
-        keys = sorted(sums)
+        keys = sorted(k for k, of in sums.items() if any(of))
         return pl.DataFrame(
             [
                 *(pl.Series(n, [k[i] for k in keys], pl.String) for i, n in enumerate(key)),

@@ -19,7 +19,8 @@ from royalty_assets.orchestration.assets import stage_key
 from royalty_assets.orchestration.schedules import MONTH_END_JOB
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.context import PipelineContext
-from royalty_assets.pipeline.month import committed_months, wanting
+from royalty_assets.pipeline.month import wanting
+from royalty_assets.pipeline.periods import committed_months
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,17 +30,22 @@ from royalty_assets.pipeline.context import (
     PipelineContext,
     StageBlockedError,
 )
+from royalty_assets.pipeline.contracts import take_contracts
 from royalty_assets.pipeline.ingest import ingest
 from royalty_assets.pipeline.match import match
-from royalty_assets.pipeline.month import pay_out, post_ledger
+from royalty_assets.pipeline.month import post_ledger
+from royalty_assets.pipeline.payouts import pay_out
 from royalty_assets.pipeline.pool import take_pool
+from royalty_assets.pipeline.statements import state
 from royalty_assets.pipeline.validate import validate
 from royalty_assets.storage.lake import LakeError
 from royalty_assets.storage.registry import RegistryConflictError
 
 CATALOG_KEY = dg.AssetKey(["catalog"])
 LEDGER_KEY = dg.AssetKey(["ledger"])
+CONTRACTS_KEY = dg.AssetKey(["contracts"])
 PAYOUTS_KEY = dg.AssetKey(["payouts"])
+STATEMENTS_KEY = dg.AssetKey(["statements"])
 
 # Neighbouring stages take ranges of different sizes, so that a backfill runs them apart and one
 # red partition does not hold its siblings.
@@ -57,12 +62,17 @@ def stage_key(feed: Feed, stage: Stage) -> dg.AssetKey:
 def project_assets(project: Project) -> list[dg.AssetsDefinition]:
     """Every asset of the project."""
     months = month_partitions(project)
-    assets = [_catalog_asset(project)]
+    assets = [_catalog_asset(project), _contracts_asset()]
     for feed in project.feeds:
         assets += _feed_assets(feed)
         if feed.has_pool:
             assets.append(_pool_asset(feed, months))
-    return [*assets, _ledger_asset(project, months), _payouts_asset(months)]
+    return [
+        *assets,
+        _ledger_asset(project, months),
+        _payouts_asset(months),
+        _statements_asset(months),
+    ]
 
 
 def _feed_assets(feed: Feed) -> list[dg.AssetsDefinition]:
@@ -172,7 +182,7 @@ def _payouts_asset(months: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefini
 
     spec = dg.AssetSpec(
         PAYOUTS_KEY,
-        deps=[LEDGER_KEY, CATALOG_KEY],
+        deps=[LEDGER_KEY, CATALOG_KEY, CONTRACTS_KEY],
         description="What each rights holder is paid for the month, rounded once per currency by "
         "largest remainder, and where every other amount is: held, in suspense, carried forward, "
         "residue.",
@@ -183,6 +193,25 @@ def _payouts_asset(months: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefini
         skippable=True,
     )
     return _asset(None, Stage.PAYOUTS, spec, months, Cadence.MONTHLY, None, payouts)
+
+
+def _statements_asset(months: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    def statements(context: PipelineContext, wanted: list[Partition]) -> Iterable[Outcome]:
+        return _each(wanted, lambda month: state(context, month))
+
+    spec = dg.AssetSpec(
+        STATEMENTS_KEY,
+        deps=[PAYOUTS_KEY, CATALOG_KEY, CONTRACTS_KEY],
+        description="What each payee is told about the month: every line with its exact fraction, "
+        "and the walk from what was brought forward to what is paid. `royalty-assets statements` "
+        "writes them as PDF, CSV, Parquet and DSR.",
+        group_name=str(Stage.LEDGER),
+        owners=["team:royalties"],
+        kinds={"parquet"},
+        metadata=column_schema(Stage.STATEMENTS),
+        skippable=True,
+    )
+    return _asset(None, Stage.STATEMENTS, spec, months, Cadence.MONTHLY, None, statements)
 
 
 def _catalog_asset(project: Project) -> dg.AssetsDefinition:
@@ -205,6 +234,36 @@ def _catalog_asset(project: Project) -> dg.AssetsDefinition:
         yield from report_outcomes(context, session, CATALOG_KEY, None, Stage.CATALOG, [outcome])
 
     return catalog
+
+
+def _contracts_asset() -> dg.AssetsDefinition:
+    spec = dg.AssetSpec(
+        CONTRACTS_KEY,
+        description="Contracts, payees, recoupment accounts and exchange rates from the files in "
+        "`contracts/` and `rates/`, as one versioned snapshot.",
+        group_name=str(Stage.CATALOG),
+        owners=["team:royalties"],
+        kinds={"parquet", "yaml"},
+        skippable=True,
+    )
+
+    @dg.multi_asset(
+        name="contracts",
+        specs=[spec],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=spec.key, description=description, blocking=True)
+            for name, description in checks_of(None, Stage.CONTRACTS).items()
+        ],
+    )
+    def contracts(
+        context: dg.AssetExecutionContext, session: dg.ResourceParam[PipelineSession]
+    ) -> Iterator[Result]:
+        outcome = _told_if_blocked(CATALOG_PARTITION, lambda: take_contracts(session.context))
+        yield from report_outcomes(
+            context, session, CONTRACTS_KEY, None, Stage.CONTRACTS, [outcome]
+        )
+
+    return contracts
 
 
 def _asset(

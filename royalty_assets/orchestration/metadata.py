@@ -12,6 +12,7 @@ from royalty_assets.domain.matching import DECISION_SCHEMA
 from royalty_assets.domain.money import format_money
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import PAYOUT_SCHEMA
+from royalty_assets.domain.statement_lines import PAYEE_LINE_SCHEMA
 from royalty_assets.domain.usage import POOL_SCHEMA, USAGE_LINE_SCHEMA
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.storage.lake import read_frame
@@ -43,6 +44,7 @@ _SCHEMAS: dict[Stage, dict[str, pl.DataType]] = {
     Stage.POOL: POOL_SCHEMA,
     Stage.LEDGER: LEDGER_SCHEMA,
     Stage.PAYOUTS: PAYOUT_SCHEMA,
+    Stage.STATEMENTS: PAYEE_LINE_SCHEMA,
 }
 
 

@@ -21,17 +21,22 @@ from royalty_assets.domain.feeds import Feed, InboxSource
 from royalty_assets.domain.windows import Cadence, Partition, partitions_between
 from royalty_assets.orchestration.assets import (
     CATALOG_KEY,
+    CONTRACTS_KEY,
     LEDGER_KEY,
     PAYOUTS_KEY,
+    STATEMENTS_KEY,
     stage_key,
 )
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.catalog import taken
 from royalty_assets.pipeline.context import CATALOG_PARTITION, Outcome, StageBlockedError
+from royalty_assets.pipeline.contracts import contracts_taken
 from royalty_assets.pipeline.ingest import INBOX_PARTITION, delivered, deliveries, ingest
 from royalty_assets.pipeline.match import matched, rules_of
-from royalty_assets.pipeline.month import paid_out, posted
+from royalty_assets.pipeline.month import posted
+from royalty_assets.pipeline.payouts import paid_out
 from royalty_assets.pipeline.pool import pooled
+from royalty_assets.pipeline.statements import stated
 from royalty_assets.pipeline.validate import validated
 from royalty_assets.sources.payloads import SourceError
 
@@ -169,6 +174,7 @@ def plan_run(session: PipelineSession) -> list[StagePlan]:
     in_order = tuple(months[key] for key in sorted(months))
     plans.append(StagePlan("all feeds", Stage.LEDGER, LEDGER_KEY, in_order))
     plans.append(StagePlan("all feeds", Stage.PAYOUTS, PAYOUTS_KEY, in_order))
+    plans.append(StagePlan("all feeds", Stage.STATEMENTS, STATEMENTS_KEY, in_order))
     return plans
 
 
@@ -207,7 +213,7 @@ def run_project(
     instance: dg.DagsterInstance,
     plans: list[StagePlan],
 ) -> RunReport:
-    """Take the catalog, then every plan in order."""
+    """Take the catalog and the contracts, then every plan in order."""
     report = RunReport(plans)
     told = session.on_outcome
 
@@ -219,11 +225,14 @@ def run_project(
     rules_of(session.context)
     session.context.holds_rules = True
     try:
-        catalog = taken(session.context)
-        if catalog is not None and instance.get_latest_materialization_event(CATALOG_KEY):
-            listen("catalog", Stage.CATALOG, Outcome(CATALOG_PARTITION, catalog, changed=False))
-        else:
-            report.failures += _execute(definitions, instance, CATALOG_KEY)
+        for key, stage, commit in (
+            (CATALOG_KEY, Stage.CATALOG, taken(session.context)),
+            (CONTRACTS_KEY, Stage.CONTRACTS, contracts_taken(session.context)),
+        ):
+            if commit is not None and instance.get_latest_materialization_event(key):
+                listen(str(stage), stage, Outcome(CATALOG_PARTITION, commit, changed=False))
+            else:
+                report.failures += _execute(definitions, instance, key)
         for feed in session.project.feeds:
             try:
                 report.waiting += _take_early(session, feed)
@@ -289,23 +298,28 @@ def _unchanged(
             commit = _standing(session, plan, partition)
             if commit is not None and partition.key in told:
                 found[partition.key] = commit
+        # Each month starts from the balances of the one before, which is to be made anew.
+        if plan.stage in {Stage.PAYOUTS, Stage.STATEMENTS} and partition.key not in found:
+            break
     return found
 
 
 def _standing(session: PipelineSession, plan: StagePlan, partition: Partition) -> Commit | None:
     context = session.context
+    if plan.stage in _MONTHLY:
+        return _MONTHLY[plan.stage](context, partition)
+    feed = session.project.feed(plan.name)
     match plan.stage:
         case Stage.VALIDATED:
-            return validated(context, session.project.feed(plan.name), partition)
+            return validated(context, feed, partition)
         case Stage.MATCHED:
-            return matched(context, session.project.feed(plan.name), partition)
+            return matched(context, feed, partition)
         case Stage.POOL:
-            return asyncio.run(pooled(context, session.project.feed(plan.name), partition))
-        case Stage.LEDGER:
-            return posted(context, partition)
-        case Stage.PAYOUTS:
-            return paid_out(context, partition)
+            return asyncio.run(pooled(context, feed, partition))
     return None
+
+
+_MONTHLY = {Stage.LEDGER: posted, Stage.PAYOUTS: paid_out, Stage.STATEMENTS: stated}
 
 
 def _execute(

@@ -269,3 +269,21 @@ def shares_in_force(context: PipelineContext) -> tuple[str, pl.DataFrame]:
     version, batch = catalog_in_force(context)
     shares = read_frame(context.lake, batch.objects[_TABLES.index("shares")])
     return version, shares.select(SHARE_SCHEMA.keys())
+
+
+def catalog_revision(context: PipelineContext) -> int:
+    """Which revision of the catalog is in force; -1 if none is."""
+    commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
+    return -1 if commit is None else commit.revision
+
+
+def shares_of_revision(context: PipelineContext, revision: int) -> pl.DataFrame:
+    """The shares of a revision of the catalog; none where there was no such revision."""
+    commit = context.registry.commit_of_revision(
+        CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION, revision
+    )
+    if commit is None:
+        return pl.DataFrame(schema=SHARE_SCHEMA)
+    (batch,) = context.registry.batches_by_id(commit.batch_ids)
+    shares = read_frame(context.lake, batch.objects[_TABLES.index("shares")])
+    return shares.select(SHARE_SCHEMA.keys())

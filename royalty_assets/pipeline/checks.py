@@ -8,6 +8,13 @@ from royalty_assets.domain.feeds import Feed
 from royalty_assets.domain.usage import RecordKind
 
 STAGE_CHECKS: dict[Stage, dict[str, str]] = {
+    Stage.CONTRACTS: {
+        "every_contract_can_be_told": "Of each contract that does not load it is known which "
+        "recordings it is about. If red: mend what is named; until then nothing is paid.",
+        "every_contract_loads": "Every contract and rate can be used. If not: the money of the "
+        "recordings of a contract that does not load is held; `royalty-assets contracts lint` "
+        "tells more.",
+    },
     Stage.RAW: {
         "every_payload_is_kept_as_sent": "The bytes in the lake are those that were received, by "
         "their SHA-256. If red: the disk or the store is at fault; restore the object from a copy, "
@@ -59,14 +66,22 @@ STAGE_CHECKS: dict[Stage, dict[str, str]] = {
         "catalog_drift_is_within_limits": "Since the month was last paid out, changes in the "
         "catalog move no more money to others than `drift` in feeds.yaml allows. If red: look at "
         "the named changes; mend the catalog, or accept it at the desk, under Drift.",
+        "every_late_line_is_posted": "What has come for closed months is corrected in this one. If "
+        "not: mend what is named; it is posted with the next run of the first open month.",
         "remittance_agrees": "Lines, control total and cash of each feed that asks for it agree. "
         "If red: record the payment in remittances/, or ask the sender for the difference.",
     },
     Stage.PAYOUTS: {
-        "every_amount_is_accounted_for": "Invariant 1: money in = paid + held + in suspense + "
-        "carried forward + residue, per currency, exactly.",
+        "every_amount_is_accounted_for": "Invariant 1: money in = paid + withheld + held + in "
+        "suspense + deducted + reserved + recouped + carried forward + residue, per currency, "
+        "exactly.",
+        "journal_balances": "Double entry: the two sides of each act sum to zero, per currency.",
         "every_split_is_whole": "What is split over a recording's rights holders is what the "
         "ledger owes on it.",
+    },
+    Stage.STATEMENTS: {
+        "every_statement_is_whole": "Each statement's movements sum to zero, and its lines come to "
+        "what was earned. If red: a defect; nothing is sent out.",
     },
 }
 

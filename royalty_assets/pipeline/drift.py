@@ -13,20 +13,19 @@ from royalty_assets.domain.drift import (
     money_moved,
 )
 from royalty_assets.domain.money import to_atoms
-from royalty_assets.domain.payouts import build_payouts
 from royalty_assets.domain.windows import Partition
-from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog, shares_in_force
+from royalty_assets.pipeline.catalog import catalog_in_force, catalog_revision, load_catalog
 from royalty_assets.pipeline.context import (
     CATALOG_FEED,
     CATALOG_PARTITION,
     LEDGER_FEED,
     PipelineContext,
 )
+from royalty_assets.pipeline.payouts import lines_due, payout_object
 from royalty_assets.storage.lake import read_frame
 
 DRIFT_CHECK = "catalog_drift_is_within_limits"
 USAGE_CHECK = "usage_agrees_with_catalog"
-_LINES = 2  # where a payout's batch has its lines
 
 
 def catalog_subject(context: PipelineContext) -> str:
@@ -43,12 +42,6 @@ def drift_is_accepted(context: PipelineContext) -> bool:
     return subject in decided and decided[subject].state is State.RESOLVED
 
 
-def catalog_revision(context: PipelineContext) -> int:
-    """Which revision of the catalog is in force; -1 if none is."""
-    commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
-    return -1 if commit is None else commit.revision
-
-
 def catalog_drift(context: PipelineContext, month: Partition, ledger: pl.DataFrame) -> list[str]:
     """What changes in the catalog move of the money that was paid for a month, in words.
 
@@ -63,10 +56,11 @@ def catalog_drift(context: PipelineContext, month: Partition, ledger: pl.DataFra
     changes = changes_since(context, paid)
     if not changes:
         return []
-    (batch,) = context.registry.batches_by_id(paid.batch_ids)
-    before = read_frame(context.lake, batch.objects[_LINES])
-    _, shares = shares_in_force(context)
-    now = build_payouts(ledger, shares).lines
+    lines = payout_object(context, paid, "payout_lines")
+    if lines is None:
+        return []
+    before = read_frame(context.lake, lines)
+    now = lines_due(context, month, ledger)
     moved = money_moved(sorted({change.recording_id for change in changes}), before, now)
     limits = context.project.drift.money_moved_max
     return drift_findings(changes, moved, {c: to_atoms(limit) for c, limit in limits.items()})

@@ -22,7 +22,8 @@ from royalty_assets.pipeline.context import (
 )
 from royalty_assets.pipeline.drift import DRIFT_CHECK, USAGE_CHECK
 from royalty_assets.pipeline.ingest import INBOX_PARTITION
-from royalty_assets.pipeline.month import committed_months, expected_partition_keys, month_frames
+from royalty_assets.pipeline.month import expected_partition_keys, month_frames
+from royalty_assets.pipeline.periods import committed_months
 
 MONEY_COLUMNS = [name for name in BALANCE_SCHEMA if name != "currency"]
 

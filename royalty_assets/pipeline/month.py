@@ -1,4 +1,4 @@
-"""The ledger and payout stages: an accounting period, from all feeds to the rights holders."""
+"""The ledger stage: an accounting period over all feeds, and what is in force of it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.canonical import ledger_sha256
 from royalty_assets.domain.feeds import Feed, InboxSource
 from royalty_assets.domain.ledger import (
-    LEDGER_SCHEMA,
     MATCHED_USAGE_COLUMNS,
     NO_CURRENCY,
     Account,
     build_ledger,
+    corrections,
     pools_due,
 )
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
-from royalty_assets.domain.payouts import BALANCE_SCHEMA, Payouts, build_payouts
+from royalty_assets.domain.payouts import BALANCE_SCHEMA, PAYOUT_SCHEMA
 from royalty_assets.domain.usage import POOL_SCHEMA
-from royalty_assets.domain.windows import Cadence, Partition
-from royalty_assets.pipeline.catalog import catalog_in_force, shares_in_force
+from royalty_assets.domain.windows import Partition
+from royalty_assets.pipeline.catalog import catalog_in_force
 from royalty_assets.pipeline.context import (
     LEDGER_FEED,
     Outcome,
@@ -37,17 +37,25 @@ from royalty_assets.pipeline.context import (
 from royalty_assets.pipeline.drift import (
     DRIFT_CHECK,
     catalog_drift,
-    catalog_revision,
     drift_is_accepted,
 )
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.listening import allocation_sha256, sharing_of_feeds
 from royalty_assets.pipeline.match import matched_input_sha256, rules_of, rules_touching
+from royalty_assets.pipeline.payouts import paid_out, payout_frame
+from royalty_assets.pipeline.periods import (
+    books_of,
+    closed_months,
+    committed_months,
+    is_closed,
+    ledger_in_force,
+    period_of,
+)
 from royalty_assets.pipeline.pool import stated_pool_sha256
 from royalty_assets.pipeline.remittances import remittance_findings, remittances_sha256
 from royalty_assets.storage.lake import put_frame, read_frame
 
-LEDGER_VERSION = "1"
+LEDGER_VERSION = "2"
 """Changes whenever the same usage and money may be posted or paid otherwise."""
 
 
@@ -62,7 +70,10 @@ class _MonthInput:
 
 def posted(context: PipelineContext, month: Partition) -> Commit | None:
     """The ledger in force, if there is nothing to post anew."""
-    input_sha256 = _ledger_input_sha256(context, _month_input(context, month))
+    if is_closed(context, month):
+        return context.registry.commit(LEDGER_FEED, Stage.LEDGER, month.key)
+    late = late_periods(context, month)
+    input_sha256 = _posting_sha256(context, _month_input(context, month), late)
     return standing(context, LEDGER_FEED, Stage.LEDGER, month.key, input_sha256)
 
 
@@ -93,19 +104,20 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
 
     What is wanting, or red, shuts the gate: the ledger shows what is there, and is not paid.
     """
-    wanted = _month_input(context, month)
-    input_sha256 = _ledger_input_sha256(context, wanted)
-    commit = standing(context, LEDGER_FEED, Stage.LEDGER, month.key, input_sha256)
-    if commit is not None:
+    if (commit := posted(context, month)) is not None:
         return Outcome(month.key, commit, changed=False)
-    pools = _pools(context, wanted.pools)
-    sharing = sharing_of_feeds(context, wanted.matched)
-    ledger = build_ledger(_usage(context, wanted.matched), pools, sharing)
-    recount = _recount(context, wanted, pools)
+    wanted = _month_input(context, month)
+    late = late_periods(context, month)
+    input_sha256 = _posting_sha256(context, wanted, late)
+    own = _ledger_of(context, wanted)
+    ledger = pl.concat(
+        [own, *(_corrections(context, each, month) for each in late if each.is_whole)]
+    )
+    recount = _recount(context, wanted, _pools(context, wanted.pools))
     committed = _commit_batch(context, month, Stage.LEDGER, input_sha256, [("ledger", ledger)])
-    drift = catalog_drift(context, month, ledger)
+    drift = catalog_drift(context, month, own)
     blocks = context.project.drift.severity == "block"
-    claims = ledger.filter(pl.col("account") != Account.RECEIVABLE)
+    claims = own.filter(pl.col("account") != Account.RECEIVABLE)
     units = int(claims["units"].sum())
     unpaid, noted = remittance_findings(context, month, recount.by_feed)
     in_suspense = int(claims.filter(pl.col("account") == Account.SUSPENSE)["units"].sum())
@@ -120,6 +132,7 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
             "lines": ledger.height,
             "units": units,
             "units_in_suspense": in_suspense,
+            "lines_that_correct": ledger.height - own.height,
         },
         checks={
             "every_expected_partition_is_in": wanted.wanting,
@@ -127,70 +140,78 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
             "every_unit_is_accounted_for": invariants.units_are_accounted_for(
                 recount.units, units - in_suspense, in_suspense
             ),
-            "ledger_balances_to_money_reported": _money_differences(recount.atoms, ledger),
+            "ledger_balances_to_money_reported": _money_differences(recount.atoms, own),
             "remittance_agrees": unpaid,
             DRIFT_CHECK: drift if blocks else [],
         },
         warnings=({"remittance_agrees": noted} if noted else {})
-        | ({} if blocks or not drift else {DRIFT_CHECK: drift}),
+        | ({} if blocks or not drift else {DRIFT_CHECK: drift})
+        | _late_warnings(late),
     )
     context.registry.commit_partition(commit)
     return Outcome(month.key, commit)
 
 
-def paid_out(context: PipelineContext, month: Partition) -> Commit | None:
-    """The payouts in force, if there is nothing to pay out anew.
+@dataclass(frozen=True, slots=True)
+class LatePeriod:
+    """A closed period whose input is other than what it was closed with."""
 
-    Raises:
-        StageBlockedError: if the ledger is not committed, or is red.
-    """
-    _, (source,) = green_input(context, LEDGER_FEED, Stage.LEDGER, month.key)
-    input_sha256 = _payout_input_sha256(source, catalog_in_force(context)[0])
-    return standing(context, LEDGER_FEED, Stage.PAYOUTS, month.key, input_sha256)
+    month: Partition
+    wanted: _MonthInput
+    input_sha256: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what has come since can be posted."""
+        return not self.wanted.wanting
 
 
-def _payout_input_sha256(ledger: Batch, catalog_version: str) -> str:
-    return combined_sha256([LEDGER_VERSION, ledger.sha256, catalog_version])
+def late_periods(context: PipelineContext, month: Partition) -> list[LatePeriod]:
+    """Closed periods that a month corrects: it is the first open one after them."""
+    closed = [each for each in closed_months(context) if each.key < month.key]
+    if not closed or any(
+        closed[-1].key < each.key < month.key for each in committed_months(context)
+    ):
+        return []
+    late = []
+    for each in closed:
+        commit = context.registry.commit(LEDGER_FEED, Stage.LEDGER, each.key)
+        wanted = _month_input(context, each)
+        input_sha256 = _posting_sha256(context, wanted, [])
+        if commit is not None and commit.input_sha256 != input_sha256:
+            late.append(LatePeriod(each, wanted, input_sha256))
+    return late
 
 
-def pay_out(context: PipelineContext, month: Partition) -> Outcome:
-    """Split and round a month's green ledger.
+def _posting_sha256(context: PipelineContext, wanted: _MonthInput, late: list[LatePeriod]) -> str:
+    own = _ledger_input_sha256(context, wanted)
+    if not late:
+        return own
+    return combined_sha256([own, *(f"{each.month.key}:{each.input_sha256}" for each in late)])
 
-    Raises:
-        StageBlockedError: if the ledger is not committed, or is red.
-    """
-    if (current := paid_out(context, month)) is not None:
-        return Outcome(month.key, current, changed=False)
-    _, (source,) = green_input(context, LEDGER_FEED, Stage.LEDGER, month.key)
-    version, shares = shares_in_force(context)
-    input_sha256 = _payout_input_sha256(source, version)
-    ledger = read_frame(context.lake, source.objects[0])
-    payouts = build_payouts(ledger, shares)
-    tables = [
-        ("payouts", payouts.payouts),
-        ("balance", payouts.balance),
-        ("payout_lines", payouts.lines),
+
+def _late_warnings(late: list[LatePeriod]) -> dict[str, list[str]]:
+    told = [
+        f"{each.month.key} is closed, and what has come for it since cannot be posted: "
+        f"{each.wanted.wanting[0]}"
+        for each in late
+        if not each.is_whole
     ]
-    committed = _commit_batch(context, month, Stage.PAYOUTS, input_sha256, tables)
-    commit = Commit(
-        feed=LEDGER_FEED,
-        stage=Stage.PAYOUTS,
-        partition_key=month.key,
-        revision=next_revision(context, LEDGER_FEED, Stage.PAYOUTS, month.key).revision,
-        input_sha256=input_sha256,
-        batch_ids=(committed.batch_id,),
-        counts={
-            "payees": payouts.payouts["rights_holder_id"].n_unique(),
-            # What the catalog was when this was paid; drift is told against it.
-            "catalog_revision": catalog_revision(context),
-        },
-        checks={
-            "every_amount_is_accounted_for": invariants.money_is_accounted_for(payouts.balance),
-            "every_split_is_whole": _split_differences(ledger, payouts),
-        },
+    return {"every_late_line_is_posted": told} if told else {}
+
+
+def _ledger_of(context: PipelineContext, wanted: _MonthInput) -> pl.DataFrame:
+    sharing = sharing_of_feeds(context, wanted.matched)
+    return build_ledger(_usage(context, wanted.matched), _pools(context, wanted.pools), sharing)
+
+
+def _corrections(context: PipelineContext, late: LatePeriod, month: Partition) -> pl.DataFrame:
+    """What turns the books of a closed period into what is known now."""
+    return corrections(
+        books_of(context, late.month, month),
+        _ledger_of(context, late.wanted),
+        period_of(late.month).label,
     )
-    context.registry.commit_partition(commit)
-    return Outcome(month.key, commit)
 
 
 def blocked_because(context: PipelineContext, month: Partition) -> str:
@@ -387,52 +408,15 @@ def _money_differences(reported: dict[str, int], ledger: pl.DataFrame) -> list[s
     ]
 
 
-def _split_differences(ledger: pl.DataFrame, payouts: Payouts) -> list[str]:
-    """Recordings whose shares do not add up to what the ledger owes on them."""
-    owed = (
-        ledger.filter(pl.col("account") == Account.RECORDING_PAYABLE)
-        .group_by("currency", "recording_id")
-        .agg((-pl.col("amount").sum()).alias("owed"))
-    )
-    split = payouts.lines.group_by("currency", "recording_id").agg(pl.col("amount").sum())
-    wrong = owed.join(split, on=["currency", "recording_id"]).filter(
-        pl.col("owed") != pl.col("amount")
-    )
-    return [
-        f"{recording_id}: {owed} {currency} is owed, but {amount} is split"
-        for currency, recording_id, owed, amount in wrong.sort(pl.all()).head(5).iter_rows()
-    ]
-
-
-def committed_months(context: PipelineContext) -> list[Partition]:
-    """The months that have a committed ledger, in order."""
-    commits = context.registry.commits(Stage.LEDGER, LEDGER_FEED)
-    return [Partition.parse(Cadence.MONTHLY, commit.partition_key) for commit in commits]
-
-
 def month_frames(
     context: PipelineContext, month: Partition
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """(ledger, payouts, balance) in force for a month; payouts are empty where not yet made."""
-    ledger = _object(context, Stage.LEDGER, month, 0)
-    payouts = _object(context, Stage.PAYOUTS, month, 0)
-    balance = _object(context, Stage.PAYOUTS, month, 1)
-    nothing = build_payouts(pl.DataFrame(schema=LEDGER_SCHEMA), shares_in_force(context)[1])
     return (
-        pl.DataFrame(schema=LEDGER_SCHEMA) if ledger is None else ledger,
-        nothing.payouts if payouts is None else payouts,
-        pl.DataFrame(schema=BALANCE_SCHEMA) if balance is None else balance,
+        ledger_in_force(context, month),
+        payout_frame(context, month, "payouts", PAYOUT_SCHEMA),
+        payout_frame(context, month, "balance", BALANCE_SCHEMA),
     )
-
-
-def _object(
-    context: PipelineContext, stage: Stage, month: Partition, number: int
-) -> pl.DataFrame | None:
-    commit = context.registry.commit(LEDGER_FEED, stage, month.key)
-    if commit is None:
-        return None
-    (batch,) = context.registry.batches_by_id(commit.batch_ids)
-    return read_frame(context.lake, batch.objects[number])
 
 
 def ledger_hash(context: PipelineContext, months: list[Partition]) -> str:

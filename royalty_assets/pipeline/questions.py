@@ -21,7 +21,8 @@ from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.usage import USAGE_IDENTITY
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.context import PipelineContext
-from royalty_assets.pipeline.month import committed_months, month_frames
+from royalty_assets.pipeline.month import month_frames
+from royalty_assets.pipeline.periods import committed_months
 from royalty_assets.storage.lake import read_frame
 
 _READ = [

@@ -100,6 +100,17 @@ def read_frame(lake: Lake, stored: LakeObject, columns: list[str] | None = None)
     return pl.read_parquet(lake.local_path(stored), columns=columns, memory_map=False)
 
 
+def read_table(lake: Lake, stored: LakeObject, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """A frame of this schema; what an older object lacks is empty text, or nothing of a number."""
+    frame = read_frame(lake, stored)
+    missing = [
+        pl.lit("" if dtype == pl.String else 0).cast(dtype).alias(name)
+        for name, dtype in schema.items()
+        if name not in frame.columns
+    ]
+    return frame.with_columns(missing).select(schema.keys())
+
+
 def file_sha256(path: Path) -> tuple[str, int]:
     """SHA-256 and length of a file, read in pieces."""
     digest = hashlib.sha256()

@@ -13,7 +13,8 @@ from royalty_assets.domain.batches import Stage
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.calendar import calendar_rows, delivery_calendar
 from royalty_assets.pipeline.catalog import take_catalog
-from royalty_assets.pipeline.month import pay_out, post_ledger
+from royalty_assets.pipeline.month import post_ledger
+from royalty_assets.pipeline.payouts import pay_out
 from royalty_assets.pipeline.pool import take_pool
 from royalty_assets.settings import Settings, load_project
 from royalty_assets_tests.pipeline.test_reports import (

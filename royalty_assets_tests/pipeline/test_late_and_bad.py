@@ -15,7 +15,8 @@ from royalty_assets.pipeline.catalog import take_catalog
 from royalty_assets.pipeline.context import StageBlockedError
 from royalty_assets.pipeline.ingest import INBOX_PARTITION
 from royalty_assets.pipeline.match import match
-from royalty_assets.pipeline.month import month_frames, pay_out, post_ledger
+from royalty_assets.pipeline.month import month_frames, post_ledger
+from royalty_assets.pipeline.payouts import pay_out
 from royalty_assets.pipeline.pool import take_pool
 from royalty_assets.pipeline.questions import questions
 from royalty_assets.pipeline.validate import validate

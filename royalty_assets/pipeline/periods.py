@@ -1,0 +1,59 @@
+"""The accounting periods of a project: which are posted, which are closed, what their books say."""
+
+import polars as pl
+
+from royalty_assets.domain.batches import Stage
+from royalty_assets.domain.ledger import LEDGER_SCHEMA, booked
+from royalty_assets.domain.terms import Period
+from royalty_assets.domain.windows import Cadence, Partition
+from royalty_assets.pipeline.context import LEDGER_FEED, PipelineContext
+from royalty_assets.storage.lake import read_table
+
+
+def period_of(month: Partition) -> Period:
+    """The accounting period of a monthly partition."""
+    return Period(month.window.start.date().replace(day=1))
+
+
+def committed_months(context: PipelineContext) -> list[Partition]:
+    """The months that have a committed ledger, in order."""
+    commits = context.registry.commits(Stage.LEDGER, LEDGER_FEED)
+    return [Partition.parse(Cadence.MONTHLY, commit.partition_key) for commit in commits]
+
+
+def is_closed(context: PipelineContext, month: Partition) -> bool:
+    """Whether a month is closed; what is in force of it stays."""
+    return context.registry.commit(LEDGER_FEED, Stage.CLOSING, month.key) is not None
+
+
+def closed_months(context: PipelineContext) -> list[Partition]:
+    """The months that are closed, in order."""
+    commits = context.registry.commits(Stage.CLOSING, LEDGER_FEED)
+    return [Partition.parse(Cadence.MONTHLY, commit.partition_key) for commit in commits]
+
+
+def books_of(
+    context: PipelineContext, closed: Partition, before: Partition | None = None
+) -> pl.DataFrame:
+    """``LEDGER_SCHEMA`` of a closed period, with what later ledgers correct of it.
+
+    Args:
+        context: the project.
+        closed: the period.
+        before: only ledgers of months before this one count; all, without it.
+    """
+    later = [
+        ledger_in_force(context, each)
+        for each in committed_months(context)
+        if each.key > closed.key and (before is None or each.key < before.key)
+    ]
+    return booked(ledger_in_force(context, closed), later, period_of(closed).label)
+
+
+def ledger_in_force(context: PipelineContext, month: Partition) -> pl.DataFrame:
+    """``LEDGER_SCHEMA`` of a month; empty where none is posted."""
+    commit = context.registry.commit(LEDGER_FEED, Stage.LEDGER, month.key)
+    if commit is None:
+        return pl.DataFrame(schema=LEDGER_SCHEMA)
+    (batch,) = context.registry.batches_by_id(commit.batch_ids)
+    return read_table(context.lake, batch.objects[0], LEDGER_SCHEMA)
