@@ -12,7 +12,7 @@ from enum import StrEnum
 import polars as pl
 
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE, atoms_to_series, series_to_atoms
-from royalty_assets.domain.pool_sharing import NO_TERMS, FeedSharing
+from royalty_assets.domain.pool_sharing import NO_TERMS, FeedSharing, with_recording_units
 from royalty_assets.domain.territories import WORLDWIDE
 from royalty_assets.domain.usage import ALL_TIERS
 
@@ -218,6 +218,7 @@ def _pool_lines(
         terms |= each.terms_by_pool(lambda frame: _with_pool(frame, amounts))
     claims = _with_pool(claims, amounts)
     lines = [_unpaid(claims.filter(pl.col("pool").is_null()).drop("pool"))]
+    claims = with_recording_units(claims.filter(pl.col("pool").is_not_null()))
     by_pool = claims.partition_by("pool", as_dict=True, include_key=False)
     nobody = claims.clear().drop("pool")
     first_currency: dict[str, str] = {}
@@ -286,7 +287,7 @@ def _share(
     Args:
         pool: one row of feed, territory, tier, currency and amount.
         sharing: the claims on it; ``shared_units`` are what they share it by, ``units`` what
-            their lines tell.
+            their lines tell, ``recording_units`` how often their recordings were used.
         by_model: how the feed's pools are shared.
         terms: who listened to what in this pool, as the model wants it.
     """

@@ -59,7 +59,7 @@ class FeedSharing:
     def terms_by_pool(
         self, with_pool: Callable[[pl.DataFrame], pl.DataFrame]
     ) -> dict[str, pl.DataFrame]:
-        """What the model needs of the listening, by pool.
+        """What the model needs of the listening, by pool; what is of no single pool is in each.
 
         Args:
             with_pool: adds ``pool`` to rows of feed, territory and tier, null where none is.
@@ -69,8 +69,9 @@ class FeedSharing:
         terms = fold_terms(
             self.model.condense(self._plays(with_pool(frame))) for frame in self.listening
         )
-        by_pool = terms.partition_by("pool", as_dict=True, include_key=True, maintain_order=True)
-        return {str(pool): frame for (pool,), frame in by_pool.items()}
+        of_all = terms.filter(pl.col("pool").is_null())
+        by_pool = terms.drop_nulls("pool").partition_by("pool", as_dict=True, maintain_order=True)
+        return {str(pool): pl.concat([frame, of_all]) for (pool,), frame in by_pool.items()}
 
     def _plays(self, listening: pl.DataFrame) -> pl.DataFrame:
         named = listening.filter(pl.col("pool").is_not_null()).join(
@@ -93,7 +94,8 @@ class FeedSharing:
 
         Args:
             atoms: the pool.
-            sharing: the claims: their columns, and the ``shared_units`` that they share by.
+            sharing: the claims: their columns, the ``shared_units`` that they share by, and
+                ``recording_units`` (``with_recording_units``).
             terms: of the pool (``terms_by_pool``).
 
         Returns:
@@ -102,17 +104,17 @@ class FeedSharing:
         Raises:
             ValueError: if listening and claims do not come from the same plays.
         """
-        rows = sharing.select(
-            claim_keys().alias("claim"),
-            "shared_units",
-            pl.when(pl.col("recording_id") == "")
-            .then("\t" + pl.col("reason"))
-            .otherwise("recording_id")
-            .alias("recording"),
-        )
-        claims = {key: Claim(units, recording) for key, units, recording in rows.iter_rows()}
+        keys = sharing.select(claim_keys()).to_series().to_list()
+        units = sharing.select("shared_units", "recording_units").iter_rows()
+        claims = {key: Claim(*row) for key, row in zip(keys, units, strict=True)}
         parts = self.model.allocate(atoms, claims, terms)
-        return [parts[key] for key in rows["claim"]]
+        return [parts[key] for key in keys]
+
+
+def with_recording_units(claims: pl.DataFrame) -> pl.DataFrame:
+    """Claims with how often their recording was used in all pools of the feed."""
+    used = pl.col("units").clip(lower_bound=0).sum()
+    return claims.with_columns(used.over("feed", "recording_id", "reason").alias("recording_units"))
 
 
 def claim_keys() -> pl.Expr:

@@ -61,7 +61,7 @@ def claims_of(plays) -> dict[str, Claim]:
     units: dict[str, int] = defaultdict(int)
     for _, claim, number, _ in plays:
         units[claim] += number
-    return {claim: Claim(number, claim) for claim, number in units.items()}
+    return {claim: Claim(number, number) for claim, number in units.items()}
 
 
 def allocate(model, pool, plays, fees=None) -> dict[str, int]:
@@ -341,14 +341,30 @@ def test_a_threshold_that_nobody_reaches_leaves_the_money_with_all():
 
 
 def test_a_threshold_counts_a_recording_and_not_its_claims():
-    """30 premium and 30 student plays are 60 of one recording."""
+    """30 premium and 30 student plays, or 10 in another pool, are of one recording."""
     claims = {
-        "premium A": Claim(30, "A"),
-        "student A": Claim(30, "A"),
-        "premium B": Claim(40, "B"),
+        "premium A": Claim(30, 60),
+        "student A": Claim(30, 60),
+        "premium B": Claim(40, 40),
+        "premium C": Claim(40, 50),
     }
     parts = StreamThreshold(units_min=50).allocate(100, claims, pl.DataFrame(schema=TERM_SCHEMA))
-    assert parts == {"premium A": 50, "student A": 50, "premium B": 0}
+    assert parts == {"premium A": 30, "student A": 30, "premium B": 0, "premium C": 40}
+
+
+def test_caps_and_boosts_count_a_listener_and_an_artist_over_all_pools():
+    """u1's 12 plays count as 8; A has 4 of them and u2's 4 elsewhere: 8 plays, 2 listeners."""
+    rows = [
+        ("here", "u1", "A", "A", 6, 0, 1),
+        ("here", "u3", "C", "C", 8, 0, 1),
+        ("there", "u1", "B", "B", 6, 0, 1),
+        ("there", "u2", "A", "A", 4, 0, 1),
+    ]
+    model = ArtistCentric(plays_cap=8, artist_units_min=8, artist_listeners_min=2)
+    terms = model.condense(pl.DataFrame(rows, schema=PLAYS_SCHEMA, orient="row"))
+    in_pool = {pool: terms.filter(pl.col("pool").eq_missing(pool)) for pool in ("here", None)}
+    claims = {"A": Claim(6), "C": Claim(8)}
+    assert model.allocate(160, claims, pl.concat(in_pool.values())) == {"A": 80, "C": 80}
 
 
 @pytest.mark.parametrize("model", [UserCentric(), Shapley(), ArtistCentric()])

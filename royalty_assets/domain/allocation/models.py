@@ -24,11 +24,11 @@ class Claim(NamedTuple):
 
     Attributes:
         units: plays; a claim of no or negative units gets nothing.
-        recording: that it is of; several claims (by territory, tier, use type) may be of one.
+        recording_units: plays of its recording in all of the feed's pools.
     """
 
     units: int
-    recording: str = ""
+    recording_units: int = 0
 
 
 def pro_rata(pool: int, units_by_claim: Mapping[str, int]) -> dict[str, int]:
@@ -67,8 +67,8 @@ class AllocationModel(BaseModel, ABC):
         """What the model needs of some listeners' plays.
 
         Args:
-            plays: ``PLAYS_SCHEMA``, in any order and cut, with all plays of each listener that
-                it has any of.
+            plays: ``PLAYS_SCHEMA`` of one feed's pools, in any order and cut, with all plays of
+                each listener that it has any of.
 
         Returns:
             ``TERM_SCHEMA``; those of several frames are put together by ``fold_terms``.
@@ -85,7 +85,8 @@ class AllocationModel(BaseModel, ABC):
         Args:
             pool: what is shared, in atoms (or any other indivisible unit).
             claims: what takes part, by key; ties of the rounding go to the smaller key.
-            terms: of this pool's plays, by ``condense``; empty for a model that needs none.
+            terms: of this pool's plays, and those of no single pool, by ``condense``; empty for a
+                model that needs none.
 
         Raises:
             ValueError: if no claim has units, or plays and claims count them differently.
@@ -108,10 +109,11 @@ class ProRata(AllocationModel):
 class StreamThreshold(AllocationModel):
     """Pro rata among recordings of enough plays; what the others would have had is re-shared.
 
-    If no recording has enough, all take part: the money is somebody's.
+    If no recording of a pool has enough, all take part: the money is somebody's.
 
     Attributes:
-        units_min: plays of a recording in the pool's month from which on it takes part.
+        units_min: plays of a recording in the feed's month, over all pools, from which on it
+            takes part.
     """
 
     model: Literal["stream_threshold"] = "stream_threshold"
@@ -122,16 +124,12 @@ class StreamThreshold(AllocationModel):
     ) -> dict[str, int]:
         """See ``AllocationModel``."""
         del terms
-        units: dict[str, int] = defaultdict(int)
-        for claim in claims.values():
-            units[claim.recording] += max(claim.units, 0)
-        has_enough = {name for name, number in units.items() if number >= self.units_min}
-        if not any(units[name] for name in has_enough):
-            has_enough = set(units)
         taking_part = {
-            key: claim.units if claim.recording in has_enough else 0
+            key: claim.units if claim.recording_units >= self.units_min else 0
             for key, claim in claims.items()
         }
+        if not any(units > 0 for units in taking_part.values()):
+            taking_part = {key: claim.units for key, claim in claims.items()}
         return pro_rata(pool, taking_part)
 
 
@@ -191,8 +189,10 @@ Multiplier = Annotated[Decimal, Field(ge=1, le=1_000)]
 class ArtistCentric(AllocationModel):
     """Pro rata by plays that are capped per listener, and boosted (Deezer's ACPS, 2023).
 
+    Listeners and artists are counted in the feed's month, over all pools.
+
     Attributes:
-        plays_cap: plays of one listener in the pool's month that count; None for all of them.
+        plays_cap: plays of one listener that count; None for all of them.
         cap_rule: how a listener beyond the cap counts: ``scaled`` by all plays at cap / plays,
             ``half_beyond`` by half of those beyond the cap, taken off all plays alike.
         artist_multiplier: for plays of artists that have ``artist_units_min`` capped plays and
@@ -216,23 +216,18 @@ class ArtistCentric(AllocationModel):
             *self._counted_of_listened(), pl.lit(0, pl.Int64).alias("listeners")
         )
         # Listeners are whole in these rows, so an artist's can be counted here and summed later.
-        listeners = (
-            rows.group_by("pool", "artist")
-            .agg(pl.col("listener").n_unique().cast(pl.Int64).alias("listeners"))
-            .with_columns(
-                pl.lit(None, pl.String).alias("claim"),
-                *(pl.lit(1, pl.Int64).alias(name) for name in ("factor", "divisor")),
-                *(pl.lit(0, pl.Int64).alias(name) for name in ("units", "active_units")),
-            )
-        )
-        return fold_terms([rows, listeners])
+        over_all_pools = [pl.lit(None, pl.String).alias(name) for name in ("pool", "claim")]
+        first_row = pl.struct("artist", "listener").is_first_distinct().cast(pl.Int64)
+        by_artist = rows.with_columns(*over_all_pools, first_row.alias("listeners"))
+        return fold_terms([rows, by_artist])
 
     def _counted_of_listened(self) -> tuple[pl.Expr, pl.Expr]:
         """The fraction of a listener's plays that count, as ``factor`` and ``divisor``."""
         one = pl.lit(1, pl.Int64)
         if self.plays_cap is None:
             return one.alias("factor"), one.alias("divisor")
-        listened, cap = pl.col("listened"), pl.lit(self.plays_cap, pl.Int64)
+        listened = pl.col("units").sum().over("listener")
+        cap = pl.lit(self.plays_cap, pl.Int64)
         is_half = self.cap_rule == "half_beyond"
         counted, of = (listened + cap, listened * 2) if is_half else (cap, listened)
         beyond = pl.when(listened > cap)
@@ -261,7 +256,8 @@ class ArtistCentric(AllocationModel):
     def _boosted_artists(self, terms: pl.DataFrame) -> set[str]:
         counted: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         listeners: dict[str, int] = defaultdict(int)
-        for row in map(_Term._make, terms.select(_Term._fields).iter_rows()):
+        of_artists = terms.filter(pl.col("claim").is_null())
+        for row in map(_Term._make, of_artists.select(_Term._fields).iter_rows()):
             counted[row.artist][row.divisor] += row.factor * row.units
             listeners[row.artist] += row.listeners
         return {

@@ -31,7 +31,8 @@ TERM_SCHEMA: dict[str, pl.DataType] = {
     "active_units": pl.Int64(),
     "listeners": pl.Int64(),
 }
-"""A term of a claim's weight. Rows without a claim tell an artist's ``listeners``."""
+"""A term of a claim's weight. Rows without pool and claim are of an artist in all pools, with the
+artist's ``listeners``."""
 
 _KEY = ["pool", "claim", "artist", "factor", "divisor"]
 _VALUES = ["units", "active_units", "listeners"]
