@@ -41,6 +41,7 @@ from royalty_assets.settings import Settings, SettingsError, load_project
 from royalty_assets.simulator.scenario import Scenario
 
 if TYPE_CHECKING:
+    from royalty_assets.domain.allocation import AllocationModel
     from royalty_assets.sources.templates import Template
 
 app = typer.Typer(
@@ -280,6 +281,78 @@ def _month(text: str) -> Partition:
         return Partition.parse(Cadence.MONTHLY, f"{text}-01")
     except ValueError:
         raise SettingsError(f"{text!r} is not a month; write it as 2025-03") from None
+
+
+@app.command("what-if")
+def what_if_command(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="pro-rata, user-centric, shapley, stream-threshold or artist-centric.",
+        ),
+    ],
+    month: Annotated[str, typer.Option(help="The accounting period, as 2025-03.")],
+    home: Home = Path("data"),
+    feed: Annotated[str | None, typer.Option(help="Only this feed's pools.")] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter of the model, as units_min=500; may be repeated."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Gains and losses to show of each kind.")] = 5,
+    chart: Annotated[
+        Path | None, typer.Option(help="Also draw gains and losses by recording, as FILE.svg.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="All of it, exact, for programs.")
+    ] = False,
+) -> None:
+    """Say who would gain and who would lose if a month's pools were shared by another model.
+
+    The same usage and the same money; nothing is committed. Works without any setting: plays by
+    listener are counted from what the services sent.
+
+    `royalty-assets what-if --model stream-threshold --set units_min=500 --month 2025-03 my-label`
+    """
+    from royalty_assets.orchestration.session import PipelineSession
+    from royalty_assets.pipeline.what_if import what_if
+    from royalty_assets.what_if_report import show_what_if, what_if_json, what_if_svg
+
+    with _told_errors():
+        chosen = _model(model, parameters or [])
+        if chart is not None and chart.suffix != ".svg":
+            raise SettingsError(f"{chart}: the drawing is SVG; give it a name that ends in .svg")
+        session = PipelineSession(Settings(home=home), load_project(home))
+        found = what_if(session.context, _month(month), chosen, feed)
+        session.close()
+        if chart is not None:
+            title = f"{found.month[:7]}, by {found.model.model}: gains and losses by recording"
+            chart.write_text(what_if_svg(title, found.recordings, limit), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(what_if_json(found), indent=1, ensure_ascii=False))
+    else:
+        show_what_if(console, found, limit)
+
+
+def _model(name: str, parameters: list[str]) -> "AllocationModel":
+    from pydantic import TypeAdapter, ValidationError
+
+    from royalty_assets.domain.allocation import Allocation
+
+    written: dict[str, object] = {"model": name.replace("-", "_")}
+    for parameter in parameters:
+        key, equals, value = parameter.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {parameter}: write it as name=value, as units_min=500")
+        written[key] = None if value == "none" else value
+    try:
+        model: AllocationModel = TypeAdapter(Allocation).validate_python(written)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'][1:])) or 'model'}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        )
+        raise SettingsError(f"{name} cannot be used: {problems}") from None
+    return model
 
 
 @app.command("dead-letters")

@@ -5,7 +5,7 @@ that is more than ``ROWS_IN_MEMORY_MAX`` rows is dealt to files by listener, and
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -38,7 +38,7 @@ def allocation_sha256(context: PipelineContext) -> str:
 def sharing_of_feeds(
     context: PipelineContext,
     matched: list[Batch],
-    models: dict[str, AllocationModel] | None = None,
+    models: Mapping[str, AllocationModel] | None = None,
 ) -> dict[str, FeedSharing]:
     """Feed → how its pools are shared.
 

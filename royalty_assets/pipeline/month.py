@@ -1,11 +1,12 @@
 """The ledger stage: an accounting period over all feeds, and what is in force of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from royalty_assets.domain import invariants
+from royalty_assets.domain.allocation import AllocationModel
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.canonical import ledger_sha256
 from royalty_assets.domain.feeds import Feed, InboxSource
@@ -150,6 +151,21 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     )
     context.registry.commit_partition(commit)
     return Outcome(month.key, commit)
+
+
+def ledger_by(
+    context: PipelineContext, month: Partition, models: Mapping[str, AllocationModel]
+) -> pl.DataFrame:
+    """The ledger that a month would have by these models; nothing is committed.
+
+    Args:
+        context: the project.
+        month: of which.
+        models: feed → model, of all feeds.
+    """
+    wanted = _month_input(context, month)
+    sharing = sharing_of_feeds(context, wanted.matched, models)
+    return build_ledger(_usage(context, wanted.matched), _pools(context, wanted.pools), sharing)
 
 
 @dataclass(frozen=True, slots=True)

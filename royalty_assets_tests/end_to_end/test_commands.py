@@ -3,6 +3,7 @@
 The demo is killed at ten seeded moments; running it again must end as if nothing had happened.
 """
 
+import json
 import os
 import random
 import re
@@ -73,6 +74,35 @@ def test_a_second_demo_leaves_the_hash_as_it_was(calm):
     assert "committed" not in output
     assert ledger_hash(home) == digest
     assert ledger_hash(home, "--month", "2025-03") == digest
+
+
+def test_what_if_compares_and_draws_and_leaves_the_hash_as_it_was(calm, tmp_path):
+    home, _, digest = calm
+    chart = tmp_path / "changes.svg"
+    asked = ("what-if", home, "--model", "user-centric", "--month", "2025-03")
+    output = run(*asked, "--chart", chart).stdout
+    assert "sonora (pro_rata), vinylia (pro_rata) by user_centric" in output
+    assert "the sum is the same" in output
+    assert chart.read_text().startswith("<svg")
+    totals = json.loads(run(*asked, "--json").stdout)["totals"]
+    assert {each["before"] == each["after"] for each in totals.values()} == {True}
+    assert ledger_hash(home) == digest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--model", "per-stream"], "'stream_threshold', 'artist_centric'"),
+        (["--model", "stream-threshold", "--set", "units_min"], "write it as name=value"),
+        (["--model", "stream-threshold", "--set", "units_min=x"], "units_min: Input should be"),
+        (["--model", "shapley", "--chart", "x.png"], "a name that ends in .svg"),
+        (["--model", "shapley", "--feed", "mercado"], "those that do: sonora, vinylia"),
+    ],
+)
+def test_what_if_says_what_is_wrong_with_a_question(calm, arguments, told):
+    done = run("what-if", calm[0], "--month", "2025-03", *arguments, succeeds=False)
+    assert done.returncode == 2
+    assert told in done.stderr
 
 
 def test_another_seed_is_another_hash(calm, tmp_path):
