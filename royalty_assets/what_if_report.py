@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 from xml.sax.saxutils import escape as escape_xml
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -143,7 +144,8 @@ def what_if_json(found: WhatIf) -> dict[str, Any]:
     }
 
 
-_ROW, _HEAD, _NAMES, _BARS, _AMOUNTS = 26, 44, 280, 300, 120
+_ROW, _HEAD, _NAMES, _BARS, _AMOUNTS = 26, 50, 350, 300, 110
+_NAME_CELLS = 42
 _GAIN, _LOSS, _INK = "#2f7d5b", "#b4462f", "#222"
 
 
@@ -177,8 +179,8 @@ def _drawn(change: Change, longest: int, y: int) -> list[str]:
     name = change.name or change.key
     by = f" · {change.artist}" if change.artist else ""
     label = name + by
-    if len(label) > 40:
-        label = label[:39] + "…"
+    if cell_len(label) > _NAME_CELLS:
+        label = set_cell_size(label, _NAME_CELLS - 1).rstrip() + "…"
     middle = _NAMES + _BARS // 2
     length = Decimal(abs(change.difference) * (_BARS // 2 - 8) * 10 // longest) / 10
     left = middle if change.difference > 0 else middle - length
