@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from royalty_assets.domain.adjudication import Action
+from royalty_assets.domain.spreadsheet_cells import BOM, as_text_cell, without_text_mark
 from royalty_assets.pipeline.questions import Question
 
 COLUMNS = (
@@ -18,9 +19,7 @@ COLUMNS = (
     "first_used", "last_used", "nearest_recording_id", "nearest_score", "last_decision",
     "decision", "recording_id", "until", "why",
 )  # fmt: skip
-_STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 ROWS_MAX = 20_000
-_BOM = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Wish:
 def write_questions(questions: Iterable[Question]) -> str:
     """The queue; the last four columns are for the person to fill in."""
     out = io.StringIO()
-    out.write(_BOM)  # or Excel would read names in another encoding
+    out.write(BOM)
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     for question in questions:
@@ -58,12 +57,8 @@ def write_questions(questions: Iterable[Question]) -> str:
             question.nearest_id or "", question.nearest_score or "",
             last.number if last is not None else "", "", "", "", "",
         )  # fmt: skip
-        writer.writerow([_plain(str(cell)) for cell in row])
+        writer.writerow([as_text_cell(str(cell)) for cell in row])
     return out.getvalue()
-
-
-def _plain(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_STARTS_FORMULA) else cell
 
 
 def read_wishes(content: bytes) -> tuple[list[Wish], list[str]]:
@@ -121,6 +116,6 @@ def _wish(line: int, row: dict[str, str | None]) -> Wish | None:
             raise ValueError(f"until is {said['until']!r}; write 2026-01-31") from None
     seen = said["last_decision"]
     return Wish(
-        line, said["subject"].removeprefix("'"), Action(word), said["recording_id"], until,
+        line, without_text_mark(said["subject"]), Action(word), said["recording_id"], until,
         said["why"], int(seen) if seen.isdecimal() else None, "last_decision" in row,
     )  # fmt: skip
