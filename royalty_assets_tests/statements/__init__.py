@@ -1,0 +1,1 @@
+"""Tests of how statements are written down."""
