@@ -79,7 +79,7 @@ def sample_lines(count: int, seed: int = 7) -> list[SampleLine]:
     for number in range(count):
         feed, currency, territories = random_numbers.choice(FEEDS)
         recording = random_numbers.choice(RECORDINGS)
-        units = int(random_numbers.paretovariate(0.9) * 4_000)
+        units = int(random_numbers.lognormvariate(9.6, 0.9))
         per_unit = random_numbers.randrange(1_800, 6_200) * 10**12
         receipts = units * per_unit + random_numbers.randrange(10**12)
         is_correction = number % 12 == 11
