@@ -1,0 +1,1 @@
+"""Proofs: trees, notes, keys, receipts."""
