@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from royalty_assets.domain.feeds import HttpSource, InboxSource, Project
@@ -31,6 +31,8 @@ class Settings(BaseSettings):
         home: the project's folder, with feeds.yaml, catalog/ and inbox/.
         registry_url: SQLAlchemy URL of the registry; SQLite in the home by default.
         lake_folder: the lake's root; ``lake`` in the home by default.
+        signing_key: the private key that the log is signed with, as ``keys new`` prints it; by
+            default the one in the home's ``keys/``.
     """
 
     model_config = SettingsConfigDict(env_prefix="ROYALTY_ASSETS_", frozen=True)
@@ -38,6 +40,7 @@ class Settings(BaseSettings):
     home: Path = Path("data")
     registry_url: str = Field(default="")
     lake_folder: Path | None = None
+    signing_key: SecretStr = SecretStr("")
 
     @property
     def registry(self) -> str:

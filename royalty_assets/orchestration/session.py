@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from royalty_assets.audit.keys import ensure_signing_key, signing_key_of
 from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.feeds import Project
 from royalty_assets.pipeline.context import Outcome, PipelineContext
@@ -45,8 +46,21 @@ class PipelineSession:
                 registry=open_registry(self.settings.registry),
                 templates=[*bundled_templates(), *read_templates(home / "templates")],
                 tokens=feed_tokens(self.project),
+                signer=signing_key_of(home, self._given_key),
             )
         return self._context
+
+    def ensure_signer(self) -> None:
+        """Give the project a key if it has none, before it is opened.
+
+        Raises:
+            SigningKeyError: if its key cannot be used.
+        """
+        ensure_signing_key(self.settings.home.resolve(), self._given_key)
+
+    @property
+    def _given_key(self) -> str:
+        return self.settings.signing_key.get_secret_value()
 
     def close(self) -> None:
         """Give the registry's connections back."""

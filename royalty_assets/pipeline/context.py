@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from royalty_assets.audit.leaves import manifest_text
+from royalty_assets.audit.notes import SigningKey
 from royalty_assets.domain.adjudication import Rule
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.feeds import Project
@@ -55,6 +57,7 @@ class PipelineContext:
 
     Attributes:
         now: the clock; an argument so that tests can stop it.
+        signer: signs batches and checkpoints; None where the project has no key.
         inbox_looks: what was seen in inbox files, so that each is looked into once.
         tokens: name of an environment variable → the bearer token in it.
         holds_rules: whether what people decide from now on waits, so that one run is of one mind.
@@ -67,6 +70,7 @@ class PipelineContext:
     templates: Sequence[Template]
     tokens: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], datetime] = _utc_now
+    signer: SigningKey | None = None
     inbox_looks: dict[LookKey, Look] = field(default_factory=dict)
     holds_rules: bool = False
     _matchers: dict[str, Matcher] = field(default_factory=dict)
@@ -203,6 +207,17 @@ def commit_batch(
         return before
     next_one = replace(batch, revision=0 if before is None else before.revision + 1)
     context.registry.commit_batch(
-        next_one, decisions=decisions, exceptions=exceptions(next_one), subjects=subjects
+        next_one,
+        decisions=decisions,
+        exceptions=exceptions(next_one),
+        subjects=subjects,
+        signature=signature_of(context, next_one),
     )
     return next_one
+
+
+def signature_of(context: PipelineContext, batch: Batch) -> str:
+    """The project's signature of a batch's manifest; empty where it has no key."""
+    if context.signer is None:
+        return ""
+    return context.signer.sign(manifest_text(batch.batch_id, batch.sha256).encode()).text

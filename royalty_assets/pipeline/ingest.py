@@ -15,7 +15,13 @@ from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, comb
 from royalty_assets.domain.feeds import Feed, HttpSource, InboxSource
 from royalty_assets.domain.usage import RecordKind
 from royalty_assets.domain.windows import Cadence, Partition
-from royalty_assets.pipeline.context import Outcome, PipelineContext, next_revision, standing
+from royalty_assets.pipeline.context import (
+    Outcome,
+    PipelineContext,
+    next_revision,
+    signature_of,
+    standing,
+)
 from royalty_assets.pipeline.payload_store import (
     altered_payloads,
     payload_names,
@@ -162,7 +168,7 @@ async def ingest_partition(
             objects=tuple(stored.objects),
             counts={"payloads": len(stored.sha256s), "bytes": stored.size_bytes},
         )
-        registry.commit_batch(committed)
+        registry.commit_batch(committed, signature=signature_of(context, committed))
     commit = Commit(
         feed=feed.name,
         stage=stage,

@@ -9,15 +9,13 @@ no batch refers to is an orphan of a crash and harmless.
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import polars as pl
 
 from royalty_assets.domain.batches import LakeObject
-
-_CHUNK_BYTES = 1 << 20
 
 
 class LakeError(Exception):
@@ -39,6 +37,9 @@ class Lake(Protocol):
 
     def uri(self, stored: LakeObject) -> str:
         """Where a person finds the object."""
+
+    def paths(self) -> Iterator[str]:
+        """The paths of all objects, listed in a batch or not."""
 
 
 class LocalLake:
@@ -84,6 +85,11 @@ class LocalLake:
         """See ``Lake``."""
         return (self._root / stored.path).resolve().as_uri()
 
+    def paths(self) -> Iterator[str]:
+        """See ``Lake``."""
+        for path in self._root.rglob("*.parquet"):
+            yield path.relative_to(self._root).as_posix()
+
 
 def put_frame(lake: Lake, folder: str, label: str, frame: pl.DataFrame) -> LakeObject:
     """Store a frame as Parquet; equal frames become equal bytes."""
@@ -113,13 +119,9 @@ def read_table(lake: Lake, stored: LakeObject, schema: dict[str, pl.DataType]) -
 
 def file_sha256(path: Path) -> tuple[str, int]:
     """SHA-256 and length of a file, read in pieces."""
-    digest = hashlib.sha256()
-    size_bytes = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size_bytes += len(chunk)
-    return digest.hexdigest(), size_bytes
+    with path.open("rb", buffering=0) as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return digest.hexdigest(), file.tell()
 
 
 def _sync(path: Path) -> None:

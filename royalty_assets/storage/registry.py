@@ -2,27 +2,37 @@
 
 The registry is the truth about the pipeline; Dagster's records are for people. Each method is
 one transaction. Rows are only ever added: a commit of a higher revision supersedes, it does not
-replace. Writing the same batch or commit again changes nothing.
+replace. Writing the same batch or commit again changes nothing. What is committed is logged in
+the same transaction (see ``storage.log``); the registry has no key, signatures are given to it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from sqlalchemy.dialects import postgresql, sqlite
 
+from royalty_assets.audit import merkle
+from royalty_assets.audit.leaves import Leaf, LeafKind
 from royalty_assets.domain.adjudication import Action, Decision
 from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage
-from royalty_assets.storage import tables
+from royalty_assets.storage import log, tables
 
 _ROWS_PER_INSERT = 2_000
+_ATTEMPTS = 20
+"""How often a transaction is tried whose place in the log another writer has taken."""
+_BEFORE_THE_LOG = frozenset({"0001", "0002", "0003"})
+
+_Result = TypeVar("_Result")
 
 
 class RegistryConflictError(Exception):
@@ -91,6 +101,25 @@ class PartitionRevision:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class SignedCheckpoint:
+    """The log as it was signed.
+
+    Attributes:
+        number: from 1, without gaps.
+        size: leaves.
+        root: of the tree, in hexadecimal.
+        note: the signed note (c2sp.org/tlog-checkpoint).
+        signed_at: in UTC.
+    """
+
+    number: int
+    size: int
+    root: str
+    note: str
+    signed_at: datetime
+
+
 def open_registry(url: str) -> "Registry":
     """Connect, bring the schema up to date, and return the registry.
 
@@ -108,7 +137,7 @@ def open_registry(url: str) -> "Registry":
 
 
 def migrate(engine: sa.Engine, revision: str = "head") -> None:
-    """Run Alembic's migrations up to ``revision``."""
+    """Run Alembic's migrations up to ``revision``; log what was there before there was a log."""
     config = Config()
     config.set_main_option(
         "script_location", str(files("royalty_assets.storage").joinpath("migrations"))
@@ -116,7 +145,10 @@ def migrate(engine: sa.Engine, revision: str = "head") -> None:
     config.set_main_option("path_separator", "os")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
+        before = MigrationContext.configure(connection).get_current_revision()
         command.upgrade(config, revision)
+        if before in _BEFORE_THE_LOG and revision == "head":
+            log.log_what_is_there(connection)
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
@@ -166,8 +198,16 @@ class Registry:
         decisions: Iterable[Mapping[str, Any]] = (),
         exceptions: Iterable[Mapping[str, Any]] = (),
         subjects: Iterable[str] = (),
+        signature: str = "",
     ) -> None:
         """Record a batch whose objects are in the lake, with what was decided on it.
+
+        Args:
+            batch: as it is; a batch that is committed already changes nothing.
+            decisions: made on its input; those that are known already stay as they are.
+            exceptions: what it leaves open.
+            subjects: what a person's decision would settle in it.
+            signature: of its manifest, if there is a key.
 
         Raises:
             RegistryConflictError: if the same id is committed with other content.
@@ -186,8 +226,11 @@ class Registry:
             "counts": dict(batch.counts),
             "committed_at": datetime.now(UTC),
         }
-        with self._engine.begin() as connection:
-            self._add(connection, tables.batches, [row])
+        decisions, exceptions = list(decisions), list(exceptions)
+        touched = [{"batch_id": batch.batch_id, "subject": each} for each in subjects]
+
+        def work(connection: sa.Connection) -> None:
+            is_new = self._add_one(connection, tables.batches, row)
             standing = connection.scalar(
                 sa.select(tables.batches.c.sha256).where(
                     tables.batches.c.batch_id == batch.batch_id
@@ -198,10 +241,18 @@ class Registry:
                     f"batch {batch.batch_id} is already committed with manifest {standing}, not "
                     f"{batch.sha256}; another run got there first, run the partition again"
                 )
-            self._add(connection, tables.decisions, decisions)
-            self._add(connection, tables.exceptions, exceptions)
-            touched = ({"batch_id": batch.batch_id, "subject": each} for each in subjects)
-            self._add(connection, tables.batch_subjects, touched)
+            if not is_new:
+                return
+            index = log.next_index(connection)
+            for table, rows in (
+                (tables.decisions, decisions),
+                (tables.exceptions, exceptions),
+                (tables.batch_subjects, touched),
+            ):
+                self._add(connection, table, ({**each, "leaf_index": index} for each in rows))
+            log.append_batch_leaf(connection, batch.batch_id, index, signature)
+
+        self._logging(work)
 
     def commit(self, feed: str, stage: Stage, partition_key: str) -> Commit | None:
         """The commit in force, or None for a partition that never was."""
@@ -264,8 +315,18 @@ class Registry:
             "is_green": commit.is_green,
             "committed_at": datetime.now(UTC),
         }
-        with self._engine.begin() as connection:
-            self._add(connection, tables.commits, [row])
+
+        def work(connection: sa.Connection) -> None:
+            if self._add_one(connection, tables.commits, row):
+                log.append_commit_leaf(
+                    connection,
+                    commit.feed,
+                    str(commit.stage),
+                    commit.partition_key,
+                    commit.revision,
+                )
+
+        self._logging(work)
         standing = self.commit(commit.feed, commit.stage, commit.partition_key)
         if standing is None or standing.input_sha256 != commit.input_sha256:
             raise RegistryConflictError(
@@ -290,8 +351,15 @@ class Registry:
             }
             for name, sha256, size_bytes in files
         ]
-        with self._engine.begin() as connection:
-            self._add(connection, tables.deliveries, rows)
+        table = tables.deliveries
+
+        def work(connection: sa.Connection) -> None:
+            index = log.next_index(connection)
+            self._add(connection, table, ({**row, "leaf_index": index} for row in rows))
+            if connection.scalar(sa.select(sa.exists().where(table.c.leaf_index == index))):
+                log.append_deliveries_leaf(connection, feed, partition_key, index)
+
+        self._logging(work)
 
     def deliveries(self, feed: str, partition_key: str) -> list[Delivered]:
         """The files that have come for a partition, by time."""
@@ -308,7 +376,11 @@ class Registry:
             ]
 
     def add_reports(self, revision: PartitionRevision, reports: Iterable[ReportRecord]) -> None:
-        """Record what report files gave to a revision that is being made."""
+        """Record what report files gave to a revision that is being made.
+
+        Raises:
+            RegistryConflictError: if another run has committed the revision meanwhile.
+        """
         place = {
             "feed": revision.feed,
             "partition_key": revision.partition_key,
@@ -321,6 +393,7 @@ class Registry:
             own = (table.c[name] == value for name, value in place.items())
             connection.execute(sa.delete(table).where(*own, sa.not_(committed)))
             self._add(connection, table, (place | asdict(report) for report in reports))
+            self._check_open(connection, revision)
 
     def reports(self, feed: str, partition_keys: Sequence[str]) -> list[ReportRecord]:
         """The reports of the commits in force of these partitions."""
@@ -354,12 +427,17 @@ class Registry:
             )
 
     def add_dead_letters(self, revision: PartitionRevision, letters: Iterable[DeadLetter]) -> None:
-        """Record refused rows of a revision that is being made."""
+        """Record refused rows of a revision that is being made.
+
+        Raises:
+            RegistryConflictError: if another run has committed the revision meanwhile.
+        """
         place = asdict(revision) | {"stage": str(revision.stage)}
         with self._engine.begin() as connection:
-            self._add(
+            if self._add(
                 connection, tables.dead_letters, (place | asdict(letter) for letter in letters)
-            )
+            ):
+                self._check_open(connection, revision)
 
     def count_dead_letters(self, revision: PartitionRevision) -> tuple[int, int]:
         """How many rows have a dead letter, and how many letters lack rule or reason."""
@@ -445,15 +523,21 @@ class Registry:
         row = asdict(decision) | {"action": str(decision.action), "told": dict(decision.told)}
         del row["number"]
         newest = sa.select(sa.func.max(table.c.number)).where(table.c.subject == decision.subject)
-        with self._engine.begin() as connection:
+
+        def work(connection: sa.Connection) -> int:
             insert = sa.insert(table).values(row).returning(table.c.number)
-            number = connection.execute(insert).scalar_one()
+            number: int = connection.execute(insert).scalar_one()
             before = connection.scalar(newest.where(table.c.number < number))
             if before != after:
                 raise RegistryConflictError(
                     "somebody else decided about this meanwhile; look at it again"
                 )
-        return replace(decision, number=number)
+            log.append_rows_leaf(
+                connection, LeafKind.ADJUDICATION, str(number), {table.name: (number,)}
+            )
+            return number
+
+        return replace(decision, number=self._logging(work))
 
     def subjects_of(self, batch_ids: Sequence[str], among: Iterable[str]) -> set[str]:
         """Those of some subjects that these batches have usage of."""
@@ -485,13 +569,123 @@ class Registry:
             if ids.intersection(commit.batch_ids)
         ]
 
+    # The log
+
+    def append_leaf(self, kind: str, subject: str, content_sha256: str) -> Leaf:
+        """Log something that is no rows of the registry: a closed period, a statement.
+
+        Args:
+            kind: another word than those of ``LeafKind``.
+            subject: what it is about; one line.
+            content_sha256: of its content, which the log need not know.
+        """
+        if kind in set(LeafKind):
+            raise ValueError(f"a leaf of kind {kind} comes with the rows that it answers for")
+        return self._logging(
+            lambda connection: log.append_leaf(connection, kind, subject, content_sha256)
+        )
+
+    def leaves_of(self, kind: str, subject: str) -> list[Leaf]:
+        """The leaves about something, in order."""
+        table = tables.log_leaves
+        query = (
+            sa.select(table)
+            .where(table.c.kind == kind, table.c.subject == subject)
+            .order_by(table.c.leaf_index)
+        )
+        with self._engine.connect() as connection:
+            return [
+                Leaf(row.leaf_index, row.kind, row.subject, row.content_sha256, row.signature)
+                for row in connection.execute(query)
+            ]
+
+    def log_size(self) -> int:
+        """How many leaves the log has."""
+        with self._engine.connect() as connection:
+            return log.next_index(connection)
+
+    def log_root(self, size: int) -> bytes:
+        """The root over the first ``size`` leaves, of the hashes that are kept."""
+        with self._engine.connect() as connection:
+            return merkle.root(log.LogTree(connection), size)
+
+    def inclusion_proof(self, index: int, size: int) -> list[bytes]:
+        """What shows that a leaf is in the log of ``size`` leaves."""
+        with self._engine.connect() as connection:
+            return merkle.inclusion_proof(log.LogTree(connection), index, size)
+
+    def consistency_proof(self, old: int, new: int) -> list[bytes]:
+        """What shows that the log of ``new`` leaves begins with that of ``old``."""
+        with self._engine.connect() as connection:
+            return merkle.consistency_proof(log.LogTree(connection), old, new)
+
+    def last_checkpoint(self) -> SignedCheckpoint | None:
+        """The newest checkpoint."""
+        query = sa.select(tables.checkpoints).order_by(tables.checkpoints.c.number.desc()).limit(1)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _checkpoint(row)
+
+    def add_checkpoint(self, checkpoint: SignedCheckpoint) -> None:
+        """Record a checkpoint.
+
+        Raises:
+            RegistryConflictError: if there is one of this number already.
+        """
+        with self._engine.begin() as connection:
+            if not self._add_one(connection, tables.checkpoints, asdict(checkpoint)):
+                raise RegistryConflictError(
+                    f"checkpoint {checkpoint.number} was signed by another process meanwhile"
+                )
+
+    @contextmanager
+    def as_stored(self) -> Iterator[sa.Connection]:
+        """A connection for reading rows as the database holds them, damaged ones too."""
+        with self._engine.connect() as connection, log.reading_what_is_stored(connection):
+            yield connection
+
+    def _logging(self, work: Callable[[sa.Connection], _Result]) -> _Result:
+        """Do a transaction that appends a leaf, again if its place was taken meanwhile.
+
+        Raises:
+            RegistryConflictError: if that happens again and again.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except sa.exc.IntegrityError as error:
+                if "log_leaves" not in str(error.orig):
+                    raise
+        raise RegistryConflictError("too many others are writing to the log; run it again")
+
+    def _check_open(self, connection: sa.Connection, revision: PartitionRevision) -> None:
+        committed = sa.select(sa.exists().where(*_of_revision(tables.commits, revision)))
+        if connection.scalar(committed):
+            raise RegistryConflictError(
+                f"{revision.feed}/{revision.stage} {revision.partition_key} was committed by "
+                "another run meanwhile; run the partition again"
+            )
+
+    def _add_one(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
+        """Insert a row; whether it was not there yet."""
+        statement = self._insert(table).values(row).on_conflict_do_nothing()
+        return connection.execute(statement).rowcount == 1
+
     def _add(
         self, connection: sa.Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]
-    ) -> None:
-        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(table).on_conflict_do_nothing()
+    ) -> int:
+        """Insert rows but for those that are there; how many were given."""
+        statement = self._insert(table).on_conflict_do_nothing()
+        given = 0
         for some in _chunks(rows, _ROWS_PER_INSERT):
             connection.execute(statement, some)
+            given += len(some)
+        return given
+
+    def _insert(self, table: sa.Table) -> Any:
+        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
+        return dialect.insert(table)
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -552,6 +746,10 @@ def _decision(row: Any) -> Decision:
         needs_second=row.needs_second,
         told=tuple(row.told.items()),
     )
+
+
+def _checkpoint(row: Any) -> SignedCheckpoint:
+    return SignedCheckpoint(row.number, row.size, row.root, row.note, _in_utc(row.signed_at))
 
 
 def _batch(row: Any) -> Batch:

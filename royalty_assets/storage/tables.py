@@ -19,6 +19,11 @@ def _partition() -> tuple[sa.Column[str], ...]:
     )
 
 
+def _answered_for() -> sa.Column[int]:
+    """The leaf of the log that answers for a row; none only while the log does not know it."""
+    return sa.Column("leaf_index", sa.BigInteger)
+
+
 batches = sa.Table(
     "batches",
     metadata,
@@ -89,7 +94,9 @@ decisions = sa.Table(
     sa.Column("reason", sa.String(64)),
     sa.Column("batch_id", sa.String(160), nullable=False),
     sa.Column("batch_sha256", sa.String(64), nullable=False),
+    _answered_for(),
     sa.PrimaryKeyConstraint("usage_key", "catalog_version", "matcher_version"),
+    sa.Index("ix_decisions_leaf_index", "leaf_index"),
     comment="Judgements on names: one row per distinct name and catalog, with the batch that first "
     "asked. Every decision of every batch, ISRC matches included, is in its lake object.",
 )
@@ -105,7 +112,9 @@ exceptions = sa.Table(
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("artist", sa.Text, nullable=False),
     sa.Column("units", sa.BigInteger, nullable=False),
+    _answered_for(),
     sa.PrimaryKeyConstraint("batch_id", "usage_key", "territory", "reason"),
+    sa.Index("ix_exceptions_leaf_index", "leaf_index"),
     comment="Usage that awaits a person's decision, by batch.",
 )
 
@@ -118,7 +127,9 @@ deliveries = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+    _answered_for(),
     sa.PrimaryKeyConstraint("feed", "partition_key", "name", "sha256"),
+    sa.Index("ix_deliveries_leaf_index", "leaf_index"),
     comment="Which files came when, for which partition; other bytes of one name are another row.",
 )
 
@@ -167,8 +178,37 @@ batch_subjects = sa.Table(
     metadata,
     sa.Column("batch_id", sa.String(160), nullable=False),
     sa.Column("subject", sa.String(160), nullable=False),
+    _answered_for(),
     sa.PrimaryKeyConstraint("batch_id", "subject"),
+    sa.Index("ix_batch_subjects_leaf_index", "leaf_index"),
     sa.Index("ix_batch_subjects_subject", "subject"),
     comment="What in a matched batch was decided by name or rule, or left open: which batches a "
     "decision touches.",
+)
+
+log_leaves = sa.Table(
+    "log_leaves",
+    metadata,
+    sa.Column("leaf_index", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("subject", sa.String(256), nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("content_sha256", sa.String(64), nullable=False),
+    sa.Column("signature", sa.String(256), nullable=False),
+    sa.Column("leaf_hash", sa.String(64), nullable=False),
+    sa.Column("subtree_hash", sa.String(64), nullable=False),
+    sa.Index("ix_log_leaves_kind_subject", "kind", "subject"),
+    comment="The log, only ever added to: what was committed, in order, and its Merkle tree. "
+    "content is a line a table (name, rows, SHA-256), or empty where it is not rows.",
+)
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("root", sa.String(64), nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("signed_at", sa.DateTime(timezone=True), nullable=False),
+    comment="The log as it was signed, from 1: C2SP signed notes, each naming the one before.",
 )

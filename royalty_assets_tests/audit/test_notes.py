@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from royalty_assets.audit.notes import (
     Checkpoint,
     NoteError,
-    SigningKey,
     new_signing_key,
     parse_checkpoint,
     parse_note,
@@ -120,12 +119,12 @@ def test_a_false_signature_of_a_known_key_spoils_the_note():
 
 def test_a_signing_key_does_not_show_itself():
     key = new_signing_key("label.example/royalties")
-    assert key.text.rpartition("+")[2] not in repr(key)
+    secret = key.text.split("+", 4)[4]
+    assert secret not in repr(key)
     assert key == parse_signing_key(key.text)
     with pytest.raises(NoteError) as told:
-        parse_signing_key(key.text[:-6] + "AAAAAA")
-    assert key.text[60:-6] not in str(told.value)
-    assert isinstance(key, SigningKey)
+        parse_signing_key(key.text.replace(secret, f"{secret[:-6]}AAAAAA"))
+    assert secret[:-6] not in str(told.value)
 
 
 LINES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
