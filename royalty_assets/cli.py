@@ -67,12 +67,16 @@ Seed = Annotated[int, typer.Option(help="The same seed is the same world.")]
 
 def _can_be_mended(error: Exception) -> bool:
     """Whether the error is one of those that say what to do; looked up only when there is one."""
+    from royalty_assets.audit.keys import SigningKeyError
+    from royalty_assets.audit.notes import NoteError
     from royalty_assets.orchestration.runner import AnotherRunError
     from royalty_assets.pipeline.context import StageBlockedError
     from royalty_assets.sources.linkage_files import LinkageFileError
     from royalty_assets.sources.templates import TemplateError
 
-    by_what_they_say = SettingsError | TemplateError | LinkageFileError
+    by_what_they_say = (
+        SettingsError | TemplateError | LinkageFileError | SigningKeyError | NoteError
+    )
     return isinstance(error, by_what_they_say | AnotherRunError | StageBlockedError)
 
 
@@ -158,6 +162,7 @@ def _run_and_show(home: Path, title: str) -> bool:
     settings = Settings(home=home)
     project = load_project(home)
     session = PipelineSession(settings, project)
+    session.ensure_signer()
     prepare_dagster_home(settings.dagster_home)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     with warnings.catch_warnings(), dg.DagsterInstance.get() as instance:
@@ -463,6 +468,129 @@ def calendar(home: Home = Path("data")) -> None:
         session.close()
 
 
+@app.command()
+def verify(
+    home: Home = Path("data"),
+    month: Month = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Hashes, log and signatures; make nothing again.")
+    ] = False,
+    key: Annotated[
+        str | None,
+        typer.Option(help="A key that has to be the project's, as somebody outside wrote it down."),
+    ] = None,
+) -> None:
+    """Check that nothing has changed since it was committed, and that all follows from raw bytes.
+
+    Every stored object against its SHA-256, every row of the registry against the log, the log
+    against its signed checkpoints, and every derived object against what comes of the raw bytes
+    when it is made again. Each difference is one line; the exit code is 1 if there is any.
+    """
+    from royalty_assets.console import VerifyProgress, show_verification
+    from royalty_assets.orchestration.runner import only_run_of
+    from royalty_assets.orchestration.session import PipelineSession
+    from royalty_assets.pipeline.rederive import rederive
+    from royalty_assets.pipeline.verify import verify_quickly
+
+    with _told_errors():
+        period = None if month is None else _month(month).key[:7]
+        session = PipelineSession(Settings(home=home), load_project(home))
+        # Nobody writes while it is looked at, and what it works with is not tidied away.
+        with only_run_of(home), VerifyProgress(console) as progress:
+            context = session.context
+            found = verify_quickly(context, period, key, progress.told)
+            if not quick:
+                found += rederive(context, period, progress.told)
+        session.close()
+    raise typer.Exit(0 if show_verification(console, found) else 1)
+
+
+keys_app = typer.Typer(help="Keys: what batches and the log are signed with.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+
+@keys_app.command("show")
+def keys_show(home: Home = Path("data")) -> None:
+    """Print the project's public keys, oldest first; whoever checks its proofs needs them.
+
+    Give the first one to somebody outside: `verify --key` then finds a project that was made anew
+    as a whole.
+    """
+    from royalty_assets.audit.keys import RING_FOLDER, read_ring
+
+    with _told_errors():
+        entries = read_ring(home / RING_FOLDER).entries
+        if not entries:
+            raise SettingsError(
+                f"{home} has no key yet; `royalty-assets keys new {home}` makes one"
+            )
+        for entry in entries:
+            complaints.print(f"from leaf {entry.from_size}:", highlight=False)
+            typer.echo(entry.key.text)
+
+
+@keys_app.command("new")
+def keys_new(
+    home: Home = Path("data"),
+    name: Annotated[
+        str | None, typer.Option(help="Best an address of yours, as label.example/royalties.")
+    ] = None,
+) -> None:
+    """Make the project's first signing key; `demo` and `run` do so too, if there is none.
+
+    It rests in keys/signing.key, which nobody else may read, unless ROYALTY_ASSETS_SIGNING_KEY
+    holds one. Keep a copy in a safe place: there is no other.
+    """
+    from royalty_assets.audit.keys import KEY_FILE, ensure_signing_key, signing_key_of
+
+    with _told_errors():
+        settings = Settings(home=home)
+        load_project(home)
+        given = settings.signing_key.get_secret_value()
+        if not given and signing_key_of(home) is not None:
+            raise SettingsError(
+                f"{home / KEY_FILE} holds a key; `royalty-assets keys rotate` replaces it"
+            )
+        typer.echo(ensure_signing_key(home.resolve(), given, name).verifier.text)
+
+
+@keys_app.command("rotate")
+def keys_rotate(
+    home: Home = Path("data"),
+    name: Annotated[str | None, typer.Option(help="Of the new key; else the old one's.")] = None,
+) -> None:
+    """Let a new key take over; the old one introduces it, and stays good for what it signed.
+
+    The log is signed by both, so that the change itself is on record. Programs that have the
+    project open have to be started again.
+    """
+    from royalty_assets.audit.keys import rotate_signing_key
+    from royalty_assets.audit.notes import new_signing_key
+    from royalty_assets.orchestration.runner import only_run_of
+    from royalty_assets.orchestration.session import PipelineSession
+    from royalty_assets.pipeline.checkpoints import sign_checkpoint
+
+    with _told_errors(), only_run_of(home):
+        settings = Settings(home=home)
+        if settings.signing_key.get_secret_value():
+            raise SettingsError(
+                "the key comes from ROYALTY_ASSETS_SIGNING_KEY, which this cannot change; unset "
+                "it, put the key into keys/signing.key (chmod 600), rotate, and set it anew"
+            )
+        session = PipelineSession(settings, load_project(home))
+        context = session.context
+        old = context.signer
+        if old is None:
+            raise SettingsError(f"{home} has no key; `royalty-assets keys new {home}` makes one")
+        sign_checkpoint(context)
+        new = new_signing_key(name or old.name)
+        rotate_signing_key(home.resolve(), old, new, context.registry.log_size())
+        context.signer = new
+        sign_checkpoint(context)
+        session.close()
+        typer.echo(new.verifier.text)
+
+
 ReportFile = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A report file.")
 ]
@@ -611,12 +739,14 @@ def ui(
     import dagster as dg
 
     from royalty_assets.orchestration.runner import fail_orphaned_runs, prepare_dagster_home
+    from royalty_assets.orchestration.session import PipelineSession
 
     with _told_errors():
         load_project(home)
         if _is_taken(port):
             raise SettingsError(f"port {port} is taken; choose another with --port")
         settings = Settings(home=home)
+        PipelineSession(settings, load_project(home)).ensure_signer()
         prepare_dagster_home(settings.dagster_home)
         os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
         os.environ["ROYALTY_ASSETS_HOME"] = str(home.resolve())

@@ -24,6 +24,7 @@ from royalty_assets.orchestration.metadata import top_payees
 from royalty_assets.orchestration.runner import RunReport, StagePlan
 from royalty_assets.pipeline.context import Outcome
 from royalty_assets.pipeline.funnel import MONEY_COLUMNS, FeedFunnel, Funnel
+from royalty_assets.pipeline.verify import Checked
 
 PROBLEMS_SHOWN_MAX = 12
 AMOUNT_DECIMALS_SHOWN = 6
@@ -85,6 +86,54 @@ class StageProgress:
             if stage in {Stage.LEDGER, Stage.PAYOUTS, Stage.STATEMENTS}
             else (name, stage)
         )
+
+
+class VerifyProgress:
+    """Listens to a verification and shows how far it is; on no terminal it is silent."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "VerifyProgress":
+        self._bars.__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._bars.__exit__(None, None, None)
+
+    def told(self, what: str, done: int, of: int) -> None:
+        """Take note of how far a check is."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=of)
+        self._bars.update(self._tasks[what], completed=done + 1)
+
+
+def show_verification(console: Console, found: Sequence[Checked]) -> bool:
+    """What was checked, each difference in a line, and the verdict; whether nothing differs."""
+    table = _table("What was checked", "", ["how many", "differences"])
+    for checked in found:
+        number = len(checked.differences)
+        style = "[bold red]" if number else ""
+        table.add_row(escape(checked.name), f"{checked.number:,}", f"{style}{number:,}")
+    console.print(table)
+    for notice in (notice for checked in found for notice in checked.notices):
+        console.print(f"  note: {notice}", markup=False, highlight=False, soft_wrap=True)
+    differences = [told for checked in found for told in checked.differences]
+    for told in differences:
+        console.print(f"  • {told}", markup=False, highlight=False, soft_wrap=True)
+    number = len(differences)
+    words = "1 difference" if number == 1 else f"{number:,} differences"
+    console.print(f"\n{words}", style="bold red" if number else "bold green", highlight=False)
+    return not differences
 
 
 def show_report(console: Console, report: RunReport, funnel: Funnel, title: str) -> None:

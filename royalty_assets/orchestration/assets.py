@@ -23,6 +23,7 @@ from royalty_assets.orchestration.partitions import (
 from royalty_assets.orchestration.reporting import Result, report_outcomes
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.catalog import take_catalog
+from royalty_assets.pipeline.checkpoints import sign_checkpoint
 from royalty_assets.pipeline.checks import checks_of
 from royalty_assets.pipeline.context import (
     CATALOG_PARTITION,
@@ -232,6 +233,7 @@ def _catalog_asset(project: Project) -> dg.AssetsDefinition:
     ) -> Iterator[Result]:
         outcome = _told_if_blocked(CATALOG_PARTITION, lambda: take_catalog(session.context))
         yield from report_outcomes(context, session, CATALOG_KEY, None, Stage.CATALOG, [outcome])
+        sign_checkpoint(session.context)
 
     return catalog
 
@@ -306,6 +308,7 @@ def _asset(
         wanted = partitions_of_run(context, cadence)
         outcomes = call(session.context, wanted)
         yield from report_outcomes(context, session, spec.key, feed, stage, outcomes)
+        sign_checkpoint(session.context)
 
     return stage_asset
 

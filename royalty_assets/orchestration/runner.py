@@ -29,6 +29,7 @@ from royalty_assets.orchestration.assets import (
 )
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.catalog import taken
+from royalty_assets.pipeline.checkpoints import sign_checkpoint
 from royalty_assets.pipeline.context import CATALOG_PARTITION, Outcome, StageBlockedError
 from royalty_assets.pipeline.contracts import contracts_taken
 from royalty_assets.pipeline.ingest import INBOX_PARTITION, delivered, deliveries, ingest
@@ -245,6 +246,8 @@ def run_project(
             todo = [each for each in plan.partitions if each.key not in unchanged]
             for first, last in _ranges(todo):
                 report.failures += _execute(definitions, instance, plan.key, first.key, last.key)
+        # Also what no stage signed: decisions of people, files taken early, stages that failed.
+        sign_checkpoint(session.context)
     finally:
         session.on_outcome = told
         session.context.holds_rules = False

@@ -146,6 +146,32 @@ async def take_pool(context: PipelineContext, feed: Feed, month: Partition) -> O
     return _validate(context, feed, month, batch)
 
 
+def derive_pool(context: PipelineContext, feed: Feed, month: Partition) -> Outcome:
+    """Commit the pool that follows from what has been taken in; no source is asked.
+
+    Raises:
+        StageBlockedError: if reports of the month are red, or its pool report is not taken.
+    """
+    if feed.pool_source is None:
+        return _take_stated(context, feed, month)
+    _, (batch,) = green_input(context, feed.name, Stage.POOL_REPORT, month.key)
+    return _validate(context, feed, month, batch)
+
+
+def standing_pool(context: PipelineContext, feed: Feed, month: Partition) -> Commit | None:
+    """The pool in force, if it is of what has been taken in; no source is asked.
+
+    Raises:
+        StageBlockedError: if its pool report is not taken.
+    """
+    if feed.pool_source is None:
+        input_sha256 = stated_pool_sha256(context, feed, month)
+    else:
+        _, (batch,) = green_input(context, feed.name, Stage.POOL_REPORT, month.key)
+        input_sha256 = _report_sha256(context, feed, batch)
+    return standing(context, feed.name, Stage.POOL, month.key, input_sha256)
+
+
 def _take_stated(context: PipelineContext, feed: Feed, month: Partition) -> Outcome:
     """The pool that configuration and the reports themselves tell.
 

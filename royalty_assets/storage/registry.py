@@ -644,6 +644,12 @@ class Registry:
         with self._engine.connect() as connection, log.reading_what_is_stored(connection):
             yield connection
 
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """One transaction over the tables themselves, for stores that are copies."""
+        with self._engine.begin() as connection:
+            yield connection
+
     def _logging(self, work: Callable[[sa.Connection], _Result]) -> _Result:
         """Do a transaction that appends a leaf, again if its place was taken meanwhile.
 

@@ -1,0 +1,78 @@
+"""Stores to work in that are thrown away: what is made again is put beside what is committed.
+
+Nothing that is written here reaches the project's own stores.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from royalty_assets.domain.batches import LakeObject, Stage
+from royalty_assets.storage import tables
+from royalty_assets.storage.lake import Lake, LocalLake
+from royalty_assets.storage.registry import Registry, open_registry
+
+_ROWS_AT_ONCE = 2_000
+
+
+class ScratchLake:
+    """A lake that reads what another has, and keeps what is new to itself."""
+
+    def __init__(self, beneath: Lake, folder: Path) -> None:
+        self._beneath = beneath
+        self._own = LocalLake(folder)
+        self._made: set[str] = set()
+
+    def put(self, folder: str, label: str, rows: int, write: Callable[[Path], None]) -> LakeObject:
+        """See ``Lake``."""
+        stored = self._own.put(folder, label, rows, write)
+        self._made.add(stored.path)
+        return stored
+
+    def local_path(self, stored: LakeObject) -> Path:
+        """See ``Lake``."""
+        lake = self._own if stored.path in self._made else self._beneath
+        return lake.local_path(stored)
+
+    def uri(self, stored: LakeObject) -> str:
+        """See ``Lake``."""
+        return (self._own if stored.path in self._made else self._beneath).uri(stored)
+
+    def paths(self) -> Iterator[str]:
+        """See ``Lake``."""
+        return self._own.paths()
+
+
+def scratch_registry(source: Registry, path: Path, without: Stage) -> Registry:
+    """A registry of what another has committed, but for one stage.
+
+    Args:
+        source: it is only read.
+        path: of the new registry's file.
+        without: the stage whose batches and commits are left out, with all that belongs to them.
+    """
+    registry = open_registry(f"sqlite:///{path}")
+    batches, commits = tables.batches, tables.commits
+    other = sa.select(batches.c.batch_id).where(batches.c.stage != str(without))
+    wanted: list[tuple[sa.Table, sa.ColumnElement[bool]]] = [
+        (batches, batches.c.stage != str(without)),
+        (commits, commits.c.stage != str(without)),
+        (tables.batch_subjects, tables.batch_subjects.c.batch_id.in_(other)),
+        (tables.adjudications, sa.true()),
+    ]
+    if without is not Stage.VALIDATED:
+        wanted.append((tables.reports, sa.true()))
+    with source.as_stored() as reading, registry.writing() as writing:
+        for table, condition in wanted:
+            _copy(reading, writing, sa.select(table).where(condition), table)
+    return registry
+
+
+def _copy(
+    reading: sa.Connection, writing: sa.Connection, query: sa.Select[Any], table: sa.Table
+) -> None:
+    rows = reading.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)).mappings()
+    for some in rows.partitions():
+        writing.execute(sa.insert(table), [dict(row) for row in some])
