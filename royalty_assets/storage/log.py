@@ -308,7 +308,7 @@ def _log_batch(connection: sa.Connection, batch_id: str) -> None:
 def _log_deliveries(connection: sa.Connection) -> None:
     table = tables.deliveries
     places = sa.select(table.c.feed, table.c.partition_key).distinct()
-    for feed, partition_key in sorted(connection.execute(places).tuples()):
+    for feed, partition_key in sorted(map(tuple, connection.execute(places))):
         index = next_index(connection)
         own = (table.c.feed == feed, table.c.partition_key == partition_key)
         connection.execute(sa.update(table).where(*own).values(leaf_index=index))
