@@ -98,16 +98,15 @@ def test_kinds_that_answer_for_rows_are_not_logged_without_them(registry):
 
 def test_writers_at_once_make_one_log_without_gaps(tmp_path):
     url = f"sqlite:///{tmp_path}/registry.db"
-    open_registry(url).close()
+    registries = [open_registry(url) for _ in range(3)]
 
     def write(writer):
-        registry = open_registry(url)
         for number in range(12):
             window = f"2025030{writer}T{number:02d}00Z"
-            registry.commit_batch(replace(BATCH, window_label=window), subjects=["s"])
+            registries[writer].commit_batch(replace(BATCH, window_label=window), subjects=["s"])
             files = [(f"{number}", "1" * 64, 3)]
-            registry.add_deliveries("f", f"{writer}", files, BATCH.window_start)
-        registry.close()
+            registries[writer].add_deliveries("f", f"{writer}", files, BATCH.window_start)
+        registries[writer].close()
 
     with ThreadPoolExecutor(3) as writers:
         list(writers.map(write, range(3)))
