@@ -281,12 +281,25 @@ _PROJECT_ASSETS = frozenset(
 )
 
 
+class ClosingConfig(_Configured):
+    """What an accounting period may still have open when it is closed.
+
+    Attributes:
+        suspense_fraction_max: of each currency's money, what may be in suspense.
+        held_fraction_max: of each currency's money, what may be held for want of terms.
+    """
+
+    suspense_fraction_max: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.05")
+    held_fraction_max: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.05")
+
+
 class Project(_Configured):
     """A project's configuration, ``feeds.yaml``."""
 
     catalog: CatalogConfig = CatalogConfig()
     desk: DeskConfig = DeskConfig()
     drift: DriftConfig = DriftConfig()
+    closing: ClosingConfig = ClosingConfig()
     feeds: Annotated[list[Feed], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -71,7 +71,8 @@ EARNING_SCHEMA: dict[str, pl.DataType] = {
     "amount": ATOMS,
 }
 """A party's part of a row: ``amount`` in Int128 atoms. ``step`` is the number of boundaries of
-escalations that lie below. A denominator of 0 marks an amount per unit."""
+escalations that lie below. A denominator of 0 marks an amount per unit, and a remainder that bears
+such amounts."""
 
 
 class Party(NamedTuple):
@@ -445,10 +446,7 @@ def _parts(rows: pl.DataFrame, parties: int) -> list[pl.DataFrame]:
     divided = divide(rows, "receipts", weights, "whole", amounts)
     if f"unit_{0}" in rows.columns and any(rows[f"unit_{i}"].count() for i in range(parties)):
         divided = _with_amounts_per_unit(divided, parties)
-    per_unit = [
-        pl.col(f"unit_{i}").is_not_null() if f"unit_{i}" in rows.columns else pl.lit(value=False)
-        for i in range(parties)
-    ]
+    per_unit = [_is_no_share(i, parties, rows.columns) for i in range(parties)]
     return [
         divided.select(
             *RECEIPT_COLUMNS,
@@ -462,6 +460,15 @@ def _parts(rows: pl.DataFrame, parties: int) -> list[pl.DataFrame]:
         )
         for i in range(parties)
     ]
+
+
+def _is_no_share(party: int, parties: int, columns: list[str]) -> pl.Expr:
+    """Whether a party gets an amount per unit, or a remainder that bears such amounts."""
+    if "unit_0" not in columns:
+        return pl.lit(value=False)
+    bears = pl.any_horizontal(pl.col(f"unit_{i}").is_not_null() for i in range(parties))
+    is_remainder = pl.col(f"role_{party}") == Role.REMAINDER
+    return pl.col(f"unit_{party}").is_not_null() | (is_remainder & bears)
 
 
 def _with_amounts_per_unit(divided: pl.DataFrame, parties: int) -> pl.DataFrame:

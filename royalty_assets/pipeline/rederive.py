@@ -22,15 +22,24 @@ from royalty_assets.pipeline.context import (
 )
 from royalty_assets.pipeline.ingest import INBOX_PARTITION
 from royalty_assets.pipeline.match import match, matched
-from royalty_assets.pipeline.month import paid_out, pay_out, post_ledger, posted
+from royalty_assets.pipeline.month import post_ledger, posted
+from royalty_assets.pipeline.payouts import paid_out, pay_out
 from royalty_assets.pipeline.pool import derive_pool, standing_pool
+from royalty_assets.pipeline.statements import state, stated
 from royalty_assets.pipeline.validate import validate, validated
 from royalty_assets.pipeline.verify import Checked, Progress
 from royalty_assets.storage.lake import LakeError, read_frame
 from royalty_assets.storage.registry import RegistryConflictError
 from royalty_assets.storage.scratch import ScratchLake, scratch_registry
 
-_ORDER = (Stage.VALIDATED, Stage.MATCHED, Stage.POOL, Stage.LEDGER, Stage.PAYOUTS)
+_ORDER = (
+    Stage.VALIDATED,
+    Stage.MATCHED,
+    Stage.POOL,
+    Stage.LEDGER,
+    Stage.PAYOUTS,
+    Stage.STATEMENTS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +108,21 @@ def _partitions(context: PipelineContext, stage: Stage) -> Iterator[_Again]:
 
 
 def _month_again(stage: Stage, month: Partition, commit: Commit) -> _Again:
-    if stage is Stage.LEDGER:
-        return _Again(commit, lambda c: posted(c, month), lambda c: post_ledger(c, month))
-    return _Again(commit, lambda c: paid_out(c, month), lambda c: pay_out(c, month))
+    standing, make = _MONTHLY[stage]
+    return _Again(commit, lambda c: standing(c, month), lambda c: make(c, month))
+
+
+_MONTHLY: dict[
+    Stage,
+    tuple[
+        Callable[[PipelineContext, Partition], Commit | None],
+        Callable[[PipelineContext, Partition], Outcome],
+    ],
+] = {
+    Stage.LEDGER: (posted, post_ledger),
+    Stage.PAYOUTS: (paid_out, pay_out),
+    Stage.STATEMENTS: (stated, state),
+}
 
 
 def _feed_again(stage: Stage, feed: Feed, commit: Commit) -> _Again:

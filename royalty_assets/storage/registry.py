@@ -296,8 +296,46 @@ class Registry:
             _commit(row) for (_, key), row in in_force.items() if wanted is None or key in wanted
         ]
 
-    def commit_partition(self, commit: Commit) -> None:
+    def commit_as_of(
+        self, stage: Stage, feed: str, partition_key: str, instant: datetime
+    ) -> Commit | None:
+        """The commit of a partition that was in force at an instant; None if none was yet."""
+        table = tables.commits
+        query = (
+            sa.select(table)
+            .where(*_in_partition(table, feed, stage, partition_key))
+            .where(table.c.committed_at <= instant.astimezone(UTC))
+            .order_by(table.c.revision.desc())
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _commit(row)
+
+    def commits_between(
+        self, after: datetime, until: datetime
+    ) -> list[tuple[str, Stage, str, int, datetime]]:
+        """(feed, stage, partition, revision, when) of what was committed meanwhile, in order."""
+        table = tables.commits
+        told = ("feed", "stage", "partition_key", "revision", "committed_at")
+        query = (
+            sa.select(*(table.c[name] for name in told))
+            .where(table.c.committed_at > after.astimezone(UTC))
+            .where(table.c.committed_at <= until.astimezone(UTC))
+            .order_by(table.c.committed_at)
+        )
+        with self._engine.connect() as connection:
+            return [
+                (feed, Stage(stage), key, revision, _in_utc(at))
+                for feed, stage, key, revision, at in connection.execute(query)
+            ]
+
+    def commit_partition(self, commit: Commit, leaves: Iterable[tuple[str, str, str]] = ()) -> None:
         """Close a partition. Its dead letters are there already, and in force from now on.
+
+        Args:
+            commit: of the partition.
+            leaves: (kind, subject, SHA-256 of the content) of what is logged along with it.
 
         Raises:
             RegistryConflictError: if the revision is committed with other content.
@@ -316,6 +354,8 @@ class Registry:
             "committed_at": datetime.now(UTC),
         }
 
+        leaves = list(leaves)
+
         def work(connection: sa.Connection) -> None:
             if self._add_one(connection, tables.commits, row):
                 log.append_commit_leaf(
@@ -325,6 +365,8 @@ class Registry:
                     commit.partition_key,
                     commit.revision,
                 )
+                for leaf in leaves:
+                    log.append_leaf(connection, *leaf)
 
         self._logging(work)
         standing = self.commit(commit.feed, commit.stage, commit.partition_key)
