@@ -74,7 +74,7 @@ def columns(sheet: Sheet, x: float, width: float, height: float, rows: Sequence[
     """Upright bars beside each other from ``sheet.top`` on, with figure above and name below."""
     room = width / max(len(rows), 6)
     scale = Scale([row.atoms for row in rows], 0, height)
-    top = sheet.top + 14
+    top = sheet.top + 21
     zero = top + height - scale.at(0)
     # Figures that would run into each other stand in the table only.
     has_figures = all(width_of(row.text, REGULAR, 7) < room - 2 for row in rows)

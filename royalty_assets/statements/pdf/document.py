@@ -50,15 +50,25 @@ from royalty_assets.statements.pdf.sheet import (
     Column,
     Sheet,
 )
-from royalty_assets.statements.pdf.typeface import MEDIUM, legible, width_of, wrapped
+from royalty_assets.statements.pdf.typeface import (
+    MEDIUM,
+    REGULAR,
+    fitting_size,
+    legible,
+    width_of,
+    wrapped,
+)
 
 LINES_SHOWN_MAX = 500
 """Lines in the PDF, the largest; some thirty pages would be printed by nobody."""
-_CORRECTIONS_SHOWN_MAX = 40
+_CORRECTIONS_SHOWN_MAX = 20
 _STEPS_MAX = 12
 _HISTORY_SHOWN_MAX = 24
-_SERVICES_MAX = 6
+_BARS_MAX = 8
 _RECORDINGS_MAX = 5
+_HALF_A_PAGE = 330.0
+_EXACT_TAIL = 94.0
+"""How wide a point and 18 decimals are, in the size of the text."""
 
 
 def statement_pdf(statement: Statement, *, issued_by: str = "") -> bytes:
@@ -82,15 +92,11 @@ def statement_pdf(statement: Statement, *, issued_by: str = "") -> bytes:
     _walk(sheet, statement)
     _charts(sheet, statement)
     _top_recordings(sheet, statement)
-    if statement.recoupment.height or statement.reserves.height or _corrections(statement).height:
-        sheet.next_page()
-        _recoupment(sheet, statement)
-        _reserves(sheet, statement)
-        _adjustments(sheet, statement)
-    if statement.lines.height:
-        sheet.next_page()
-        _lines(sheet, statement)
     sheet.next_page()
+    _recoupment(sheet, statement)
+    _reserves(sheet, statement)
+    _adjustments(sheet, statement)
+    _lines(sheet, statement)
     _how_computed(sheet, statement)
     return sheet.finish()
 
@@ -123,28 +129,38 @@ def _who_and_when(sheet: Sheet, statement: Statement, issued_by: str) -> None:
 
 def _paid(sheet: Sheet, statement: Statement) -> None:
     """The one figure, and three that stand behind it."""
-    height = 66.0
+    paid = paid_atoms(statement)
+    why_not = "" if paid else _carried_because(statement)
+    height = 80.0 if why_not else 66.0
     top = sheet.top
     sheet.box(LEFT, top, WIDTH, height, PALE)
     sheet.box(LEFT, top, 3, height, GAIN)
     sheet.text(LEFT + 16, top + 19, f"Paid for {period_name(statement.period)}", color=GREY)
-    figure = sum_text(paid_atoms(statement), statement.currency)
-    size = next(
-        (size for size in (32, 26, 20, 14, 11) if width_of(figure, MEDIUM, size) < WIDTH * 0.5), 9
-    )
+    figure = sum_text(paid, statement.currency)
+    size = fitting_size(figure, MEDIUM, 32, WIDTH * 0.5)
     width = sheet.text(LEFT + 16, top + 51, figure, font=MEDIUM, size=size)
     sheet.text(LEFT + 16 + width + 6, top + 51, statement.currency, size=13, color=GREY)
+    if why_not:
+        sheet.text(LEFT + 16, top + 68, why_not, size=8, color=GREY, width=WIDTH - 28)
     facts = (
         ("Earned", movement_atoms(statement, Movement.EARNINGS)),
         ("Still to be recouped", _to_recoup(statement)),
         ("Reserves held", sum(series_to_atoms(statement.reserves["amount"]))),
         ("Carried forward", -movement_atoms(statement, Movement.CARRIED_FORWARD)),
     )
-    for number, (name, atoms) in enumerate(facts):
+    figures = [sum_text(atoms, statement.currency) for _, atoms in facts]
+    wide = max(60.0, *(width_of(text, REGULAR, 8) for text in figures))
+    for number, ((name, _), text) in enumerate(zip(facts, figures, strict=True)):
         at = top + 17 + 13.4 * number
-        sheet.text(RIGHT - 96, at, name, size=8, color=GREY, right=True)
-        sheet.text(RIGHT - 12, at, sum_text(atoms, statement.currency), size=8, right=True)
+        sheet.text(RIGHT - 24 - wide, at, name, size=8, color=GREY, right=True)
+        sheet.text(RIGHT - 12, at, text, size=8, right=True)
     sheet.top = top + height
+
+
+def _carried_because(statement: Statement) -> str:
+    """Why the balance is carried forward, in the statement's own words."""
+    carried = statement.movements.filter(pl.col("movement") == Movement.CARRIED_FORWARD)
+    return " ".join(carried["explanation"])
 
 
 def _to_recoup(statement: Statement) -> int:
@@ -195,22 +211,21 @@ def _walk(sheet: Sheet, statement: Statement) -> None:
     sheet.top += 6
 
 
-def _pointed(sheet: Sheet, right: float, tail: float, text: str, font: str = "") -> None:
+def _pointed(sheet: Sheet, right: float, tail: float, text: str, font: str = REGULAR) -> None:
     """A figure whose decimal point is ``tail`` left of ``right``."""
-    chosen = {"font": font} if font else {}
     whole, point, decimals = text.partition(".")
-    sheet.text(right - tail, sheet.top, whole, right=True, **chosen)
+    sheet.text(right - tail, sheet.top, whole, font=font, right=True)
     if point:
-        sheet.text(right - tail, sheet.top, f".{decimals}", **chosen)
+        sheet.text(right - tail, sheet.top, f".{decimals}", font=font)
 
 
 def _charts(sheet: Sheet, statement: Statement) -> None:
-    services = largest(slices(statement, "feed"), _SERVICES_MAX, "other services")
+    services = largest(slices(statement, "feed"), _BARS_MAX, "other services")
     territories = [
         Slice((territory_name(part.name[0]),), part.units, part.atoms)
         for part in slices(statement, "territory")
     ]
-    territories = largest(territories, _SERVICES_MAX, "other territories")
+    territories = largest(territories, _BARS_MAX, "other territories")
     gap = 30.0
     half = (WIDTH - gap) / 2
     sheet.need(20 + 17 * (1 + max(len(services), len(territories))))
@@ -393,11 +408,7 @@ def _adjustments(sheet: Sheet, statement: Statement) -> None:
     corrections = _corrections(statement)
     if corrections.is_empty():
         return
-    shown = corrections
-    if corrections.height > _CORRECTIONS_SHOWN_MAX:
-        size = pl.col("payee_amount").abs()
-        shown = corrections.sort(size, "line_number", descending=[True, False])
-        shown = shown[:_CORRECTIONS_SHOWN_MAX].sort("line_number")
+    shown = largest_lines(corrections, _CORRECTIONS_SHOWN_MAX)
     sheet.top += 10
     sheet.table(
         [
@@ -431,10 +442,12 @@ def _adjustments(sheet: Sheet, statement: Statement) -> None:
 
 
 def _lines(sheet: Sheet, statement: Statement) -> None:
+    if statement.lines.is_empty():
+        return
     currency = statement.currency
-    shown = largest_lines(statement, LINES_SHOWN_MAX)
+    shown = largest_lines(statement.lines, LINES_SHOWN_MAX)
     rest = statement.lines.height - shown.height
-    sheet.heading("Lines")
+    sheet.heading("Lines", below=_HALF_A_PAGE)
     told = "Each line is one recording in one territory of one service, under one set of terms."
     if rest:
         told += (
@@ -451,18 +464,16 @@ def _lines(sheet: Sheet, statement: Statement) -> None:
         totals.append(
             _total_row(f"{rest:,} other lines", others, line_text(of_all - of_shown, currency))
         )
-    totals.append(
-        _total_row(f"All {statement.lines.height:,} lines", units, line_text(of_all, currency))
-    )
+    totals.append(_total_row("Sum of all lines", units, line_text(of_all, currency)))
     sheet.table(
         [
-            Column("No.", 28, right=True),
-            Column("Recording", WIDTH - 378),
-            Column("Service, territory", 90),
+            Column("No.", 26, right=True),
+            Column("Recording", WIDTH - 380),
+            Column("Service, territory", 98),
             Column("Terms", 78, lines_max=3),
             Column("Units", 50, right=True),
             Column("Receipts", 68, right=True),
-            Column(f"Amount {currency}", 64, right=True),
+            Column(f"Amount {currency}", 60, right=True),
         ],
         map(_line_row, _with_atoms(shown), [currency] * shown.height),
         totals=totals,
@@ -518,10 +529,11 @@ def _with_atoms(lines: pl.DataFrame) -> Iterator[dict[str, Any]]:
 
 def _how_computed(sheet: Sheet, statement: Statement) -> None:
     currency = statement.currency
-    sheet.heading("How these figures were computed")
+    sheet.heading("How these figures were computed", below=_HALF_A_PAGE)
     sheet.paragraph(
         "Every figure on the way from what was brought forward to what is paid, in the order in "
-        "which it changes the balance. Nothing else changed it: the figures add up to what is paid."
+        "which it changes the balance. Nothing else changed it: the figures add up to what is "
+        f"paid. They are in {currency}, exact to the last decimal."
     )
     sheet.top += 4
     for step in [*walk(statement, statement.movements.height), *_payments(statement)]:
@@ -529,8 +541,7 @@ def _how_computed(sheet: Sheet, statement: Statement) -> None:
         sheet.top += 17
         name = f"{step.name}, {step.reference}" if step.reference else step.name
         sheet.text(LEFT, sheet.top, name, font=MEDIUM, width=WIDTH * 0.6)
-        text = exact_text(step.atoms, currency)
-        sheet.text(RIGHT, sheet.top, text, right=True)
+        _pointed(sheet, RIGHT, _EXACT_TAIL, exact_text(step.atoms, currency).partition(" ")[0])
         if step.explanation:
             sheet.paragraph(step.explanation, color=GREY, width=WIDTH * 0.74, size=8.5)
         sheet.top += 2
@@ -566,11 +577,15 @@ def _worked_line(sheet: Sheet, statement: Statement) -> None:
     """The largest line, from what the service sent to what the payee has of it."""
     if statement.lines.is_empty():
         return
-    (line,) = _with_atoms(largest_lines(statement, 1))
+    # One that was converted has one step more to be shown.
+    converted = statement.lines.filter(pl.col("rate") != "")
+    which = "the largest of those that were converted" if converted.height else "the largest"
+    lines = converted if converted.height else statement.lines
+    (line,) = _with_atoms(largest_lines(lines, 1))
     where = f"{line['feed']}, {territory_name(line['territory'])}"
     sheet.heading("One line worked through", below=110)
     sheet.paragraph(
-        f"Line {line['line_number']}, the largest: {line['title'] or line['recording_id']} by "
+        f"Line {line['line_number']}, {which}: {line['title'] or line['recording_id']} by "
         f"{line['artist'] or 'an artist who is not named'}, {where}, "
         f"{count_text(line['units'])} units."
     )

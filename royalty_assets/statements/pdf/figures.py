@@ -1,6 +1,7 @@
 """What a PDF shows of a statement's figures, and how amounts are written for the eye.
 
-Sums by service, territory and recording are of exact amounts, in atoms; only what is printed is rounded, half to even.
+Sums by service, territory and recording are of exact amounts, in atoms; only what is printed is
+rounded, half to even.
 """
 
 from collections.abc import Sequence
@@ -63,14 +64,11 @@ def largest(parts: Sequence[Slice], most: int, others: str) -> list[Slice]:
     return [*parts[: most - 1], together]
 
 
-def largest_lines(statement: Statement, most: int) -> pl.DataFrame:
-    """The lines with the largest amounts, whatever their sign, in the order of their numbers."""
-    if statement.lines.height <= most:
-        return statement.lines
+def largest_lines(lines: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Those with the largest amounts, whatever their sign, in the order of their numbers."""
     size = pl.col("payee_amount").abs()
-    return statement.lines.sort(size, "line_number", descending=[True, False])[:most].sort(
-        "line_number"
-    )
+    by_size = lines.sort(size, "line_number", descending=[True, False])
+    return by_size[:most].sort("line_number")
 
 
 def paid_atoms(statement: Statement) -> int:

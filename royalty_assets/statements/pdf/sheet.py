@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
 from io import BytesIO
+from typing import Any, cast
 
 from reportlab.lib.colors import Color, HexColor
 from reportlab.lib.pagesizes import A4
@@ -17,6 +18,7 @@ from reportlab.pdfgen.canvas import Canvas
 from royalty_assets.statements.pdf.typeface import (
     MEDIUM,
     REGULAR,
+    fitting_size,
     legible,
     load_typeface,
     width_of,
@@ -97,7 +99,8 @@ class Sheet:
         self._canvas = Canvas(self._out, pagesize=A4, pageCompression=1, invariant=1, lang="en")
         # Date and identifier would be the machine's, or its environment's.
         self._canvas.setDateFormatter(lambda *_: f"D:{dated:%Y%m%d}000000Z")
-        self._canvas._doc.signature = sha256(identity.encode())  # noqa: SLF001
+        document = cast("Any", self._canvas)._doc  # noqa: SLF001 - there is no public way
+        document.signature = sha256(identity.encode())
         self._canvas.setTitle(legible(title))
         self._canvas.setAuthor(legible(author))
         self._canvas.setCreator("royalty-assets")
@@ -239,7 +242,7 @@ class Sheet:
             if self.room < height + 2:
                 self.next_page()
                 self._table_head(columns)
-            self._table_row(columns, lines, height, REGULAR, size)
+            self._table_row(columns, lines, height, REGULAR)
         laid_out = [_laid_out(columns, row, MEDIUM, size) for row in totals]
         if laid_out and self.room < sum(height for _, height in laid_out) + 6:
             self.next_page()
@@ -247,10 +250,10 @@ class Sheet:
         if laid_out:
             self.rule(self.top, heavy=True, to=LEFT + sum(column.width for column in columns))
         for lines, height in laid_out:
-            self._table_row(columns, lines, height, MEDIUM, size)
+            self._table_row(columns, lines, height, MEDIUM)
 
     def _table_head(self, columns: Sequence[Column]) -> None:
-        self.top += 13
+        self.top += 16
         x = LEFT
         for column in columns:
             at = x + _text_width(columns, column) if column.right else x
@@ -263,28 +266,39 @@ class Sheet:
         self.rule(self.top, to=x)
 
     def _table_row(
-        self,
-        columns: Sequence[Column],
-        lines: Sequence[tuple[list[str], list[str]]],
-        height: float,
-        font: str,
-        size: float,
+        self, columns: Sequence[Column], cells: Sequence["_LaidOut"], height: float, font: str
     ) -> None:
         x = LEFT
-        for column, (main, under) in zip(columns, lines, strict=True):
+        for column, cell in zip(columns, cells, strict=True):
             at = x + _text_width(columns, column) if column.right else x
             top = self.top + _PADDING
-            for line in main:
-                top += size * _LEADING
-                self.text(at, top - size * 0.25, line, font=font, size=size, right=column.right)
-            for line in under:
-                top += (size - 1) * _LEADING
+            for line in cell.main:
+                top += cell.size * _LEADING
+                baseline = top - cell.size * 0.25
+                self.text(at, baseline, line, font=font, size=cell.size, right=column.right)
+            for line in cell.under:
+                top += cell.size_under * _LEADING
+                baseline = top - cell.size_under * 0.25
                 self.text(
-                    at, top - size * 0.25, line, size=size - 1, color=GREY, right=column.right
-                )
+                    at, baseline, line, size=cell.size_under, color=GREY, right=column.right
+                )  # fmt: skip
             x += column.width
         self.top += height
         self.rule(self.top, to=x)
+
+
+@dataclass(frozen=True, slots=True)
+class _LaidOut:
+    """The lines of a cell, and how large they are."""
+
+    main: list[str]
+    under: list[str]
+    size: float
+    size_under: float
+
+    @property
+    def height(self) -> float:
+        return (len(self.main) * self.size + len(self.under) * self.size_under) * _LEADING
 
 
 def _text_width(columns: Sequence[Column], column: Column) -> float:
@@ -294,18 +308,19 @@ def _text_width(columns: Sequence[Column], column: Column) -> float:
 
 def _laid_out(
     columns: Sequence[Column], row: Row, font: str, size: float
-) -> tuple[list[tuple[list[str], list[str]]], float]:
-    """The lines of each cell of a row, and how high it is."""
+) -> tuple[list[_LaidOut], float]:
+    """Each cell of a row, and how high the row is."""
     cells = []
-    height = 0.0
     for column, cell in zip(columns, row, strict=True):
         width = _text_width(columns, column)
-        main = wrapped(legible(cell.text), font, size, width, column.lines_max)
-        under = (
-            wrapped(legible(cell.under), REGULAR, size - 1, width, column.lines_max)
-            if cell.under
-            else []
-        )
-        cells.append((main, under))
-        height = max(height, (len(main) * size + len(under) * (size - 1)) * _LEADING)
-    return cells, height + 2 * _PADDING
+        text, under = legible(cell.text), legible(cell.under)
+        if column.right:
+            # A number is never broken or cut: it would be another number.
+            fitting = fitting_size(text, font, size, width)
+            fitting_under = fitting_size(under, REGULAR, size - 1, width)
+            cells.append(_LaidOut([text], [under] if under else [], fitting, fitting_under))
+        else:
+            main = wrapped(text, font, size, width, column.lines_max)
+            below = wrapped(under, REGULAR, size - 1, width, column.lines_max) if under else []
+            cells.append(_LaidOut(main, below, size, size - 1))
+    return cells, max(cell.height for cell in cells) + 2 * _PADDING

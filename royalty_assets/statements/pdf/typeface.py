@@ -68,6 +68,12 @@ def width_of(text: str, font: str, size: float) -> float:
     return float(pdfmetrics.stringWidth(text, font, size))
 
 
+def fitting_size(text: str, font: str, size: float, width: float) -> float:
+    """The size, or the smaller one at which the text is no wider than ``width``."""
+    wide = width_of(text, font, size)
+    return size if wide <= width else size * width / wide
+
+
 def wrapped(text: str, font: str, size: float, width: float, lines_max: int) -> list[str]:
     """The text in lines of at most this width; what does not fit ends in an ellipsis.
 
