@@ -10,9 +10,9 @@ from royalty_assets.domain.statements import Movement, movement_atoms, statement
 from royalty_assets_tests.statements.samples import sample_lines, sample_statement, statement_of
 
 
-def with_one_more_atom(table, column, row=0):
+def with_one_more_atom(table, column, row=0, atoms_more=1):
     atoms = series_to_atoms(table[column])
-    atoms[row] += 1
+    atoms[row] += atoms_more
     return table.with_columns(atoms_to_series(column, atoms))
 
 
@@ -55,11 +55,13 @@ def test_one_atom_in_an_unconverted_line_is_found_by_line_and_by_sum():
 
 def test_a_line_that_is_more_than_an_atom_off_its_share_is_found():
     statement = sample_statement()
-    lines = with_one_more_atom(with_one_more_atom(statement.lines, "receipts"), "receipts")
-    lines = with_one_more_atom(with_one_more_atom(lines, "receipts"), "receipts")
+    at = next(row for row, parts in enumerate(statement.lines["share_denominator"]) if parts)
+    lines = with_one_more_atom(statement.lines, "receipts", at, atoms_more=4)
     told = statement_differences(replace(statement, lines=lines))
     assert len(told) == 1
-    assert told[0].startswith("line 1: ")
+    assert told[0].startswith(f"line {at + 1}: ")
+    within = with_one_more_atom(statement.lines, "receipts", at)
+    assert statement_differences(replace(statement, lines=within)) == []
 
 
 def test_a_changed_rate_is_found():

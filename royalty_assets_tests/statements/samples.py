@@ -73,10 +73,13 @@ class SampleLine:
 
 
 def sample_lines(count: int, seed: int = 7) -> list[SampleLine]:
-    """So many lines of the sample's recordings, all but every twelfth of this period."""
+    """So many lines of the sample's recordings, all but every twelfth of this period.
+
+    The last is a download that is paid by the unit.
+    """
     random_numbers = random.Random(seed)
     lines = []
-    for number in range(count):
+    for number in range(count - 1 if count > 1 else count):
         feed, currency, territories = random_numbers.choice(FEEDS)
         recording = random_numbers.choice(RECORDINGS)
         units = int(random_numbers.lognormvariate(9.6, 0.9))
@@ -96,13 +99,14 @@ def sample_lines(count: int, seed: int = 7) -> list[SampleLine]:
                 corrects=random_numbers.choice(("2025-01", "2025-02")) if is_correction else "",
             )
         )
-    lines.append(
-        SampleLine(
-            "clipcast", "GB", "GBP", RECORDINGS[0], 12_500, 0, (0, 0), 4 * 10**15,
-            tier="all", use_type="PermanentDownload",
-        )
-    )  # fmt: skip
-    return lines[:count]
+    if count > 1:
+        lines.append(
+            SampleLine(
+                "clipcast", "GB", "GBP", RECORDINGS[0], 12_500, 0, (0, 0), 4 * 10**15,
+                tier="all", use_type="PermanentDownload",
+            )
+        )  # fmt: skip
+    return lines
 
 
 def statement_of(
