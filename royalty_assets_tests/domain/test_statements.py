@@ -100,6 +100,18 @@ def test_accounts_that_do_not_follow_from_month_to_month_are_found():
             assert any(difference.startswith("account album-2, ") for difference in told)
 
 
+def test_a_month_that_opens_otherwise_than_the_last_one_closed_is_found():
+    statement = sample_statement()
+    history = statement.recoupment
+    last = history.height - 1
+    moved = with_one_more_atom(with_one_more_atom(history, "opening", last), "closing", last)
+    told = statement_differences(replace(statement, recoupment=moved))
+    assert told == [
+        "account album-2, 2025-03: opens with 3500.000000000000000001, the period before closed "
+        "with 3500"
+    ]
+
+
 def test_what_movements_recoup_and_the_account_does_not_is_found():
     statement = sample_statement()
     told = statement_differences(replace(statement, recoupment=statement.recoupment.clear()))
