@@ -193,13 +193,17 @@ def init(home: NewHome) -> None:
             shutil.copyfile(template / "feeds.yaml", home / "feeds.yaml")
             (home / "templates").mkdir(exist_ok=True)
             (home / "remittances").mkdir(exist_ok=True)
-            for folder in ("catalog", "inbox"):
+            (home / "rates").mkdir(exist_ok=True)
+            for folder in ("catalog", "contracts", "inbox"):
                 (home / folder).mkdir(exist_ok=True)
                 shutil.copyfile(template / f"{folder}_README.md", home / folder / "README.md")
+            example = home / "contracts" / "example.yaml.txt"
+            shutil.copyfile(template / "contracts_example.yaml", example)
     console.print(
         f"A project is in {home}:\n"
         f"  feeds.yaml  what is delivered, by whom, and where\n"
         f"  catalog/    put your recordings here (isrc, title, artist), and shares and rights\n"
+        f"  contracts/  put contracts here; example.yaml.txt teaches how, until then shares count\n"
         f"  inbox/      put report files here\n"
         f"Then: royalty-assets run {home}",
         markup=False,
@@ -589,6 +593,54 @@ def keys_rotate(
         sign_checkpoint(context)
         session.close()
         typer.echo(new.verifier.text)
+contracts_app = typer.Typer(help="Contracts: look at them before a month is paid.")
+app.add_typer(contracts_app, name="contracts")
+
+
+@contracts_app.callback()
+def _contracts() -> None:
+    """Keep ``lint`` a command of its own, as long as there is no other."""
+
+
+@contracts_app.command("lint")
+def contracts_lint(
+    home: Home = Path("data"),
+    month: Month = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what in the contracts deserves a look, with the usage money that it touches.
+
+    Looks at contracts/ and rates/ as they are now, at the catalog, and at the ledgers of all
+    committed months, or of one. The exit code is 1 if something holds money or stops a month.
+    """
+    from royalty_assets.console import show_findings
+    from royalty_assets.domain.contract_lint import Severity
+    from royalty_assets.orchestration.session import PipelineSession
+    from royalty_assets.pipeline.contract_lint import contract_findings
+
+    with _told_errors():
+        session = PipelineSession(Settings(home=home), load_project(home))
+        chosen = None if month is None else _month(month)
+        period, findings = contract_findings(session.context, chosen)
+        session.close()
+    if as_json:
+        told = [
+            {
+                "severity": str(finding.severity),
+                "rule": finding.rule,
+                "subject": finding.subject,
+                "told": finding.told,
+                "to_do": finding.to_do,
+                "money": {c: format_atoms(atoms) for c, atoms in finding.money.items()},
+            }
+            for finding in findings
+        ]
+        answer = {"month": period.label, "findings": told}
+        typer.echo(json.dumps(answer, ensure_ascii=False, indent=1))
+    else:
+        show_findings(console, findings, period.label)
+    if any(finding.severity == Severity.ERROR for finding in findings):
+        raise typer.Exit(1)
 
 
 ReportFile = Annotated[

@@ -19,7 +19,13 @@ from rich.progress import (
 from rich.table import Table
 
 from royalty_assets.domain.batches import Stage
-from royalty_assets.domain.money import ATOMS_PER_UNIT, format_atoms, minor_unit_decimals
+from royalty_assets.domain.contract_lint import Finding, Severity
+from royalty_assets.domain.money import (
+    ATOMS_PER_UNIT,
+    format_atoms,
+    format_money,
+    minor_unit_decimals,
+)
 from royalty_assets.orchestration.metadata import top_payees
 from royalty_assets.orchestration.runner import RunReport, StagePlan
 from royalty_assets.pipeline.context import Outcome
@@ -256,3 +262,27 @@ def _show_verdict(console: Console, funnel: Funnel, failed: list[str]) -> None:
     console.print(f"\nNOT accounted for: {len(findings)} to look at", style="bold red")
     for finding in findings[:PROBLEMS_SHOWN_MAX]:
         console.print(f"  • {finding}", markup=False, highlight=False, soft_wrap=True)
+
+
+_SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
+
+
+def show_findings(console: Console, findings: Sequence[Finding], month: str) -> None:
+    """What is found in contracts: each with the money it touches and what to do."""
+    for finding in findings:
+        money = ", ".join(
+            f"{format_money(atoms, currency)} {currency}"
+            for currency, atoms in sorted(finding.money.items())
+            if atoms
+        )
+        console.print(
+            f"{finding.severity} {finding.rule}", style=_SEVERITY_STYLES[finding.severity], end=" "
+        )
+        console.print(
+            f"{finding.told}." + (f" Touches {money}." if money else ""),
+            f"\n    {finding.to_do[:1].upper()}{finding.to_do[1:]}.",
+            markup=False, emoji=False, highlight=False, soft_wrap=True, sep="",
+        )  # fmt: skip
+    count = {severity: sum(f.severity == severity for f in findings) for severity in Severity}
+    told = ", ".join(f"{number} {name}{'s' * (number != 1)}" for name, number in count.items())
+    console.print(f"contracts for {month}: {told}", highlight=False)
