@@ -206,7 +206,8 @@ class _Linter:
                 money = _total(self._by_recording.get(r, {}) for r in recordings)
                 consequence = f"the money of {_many(recordings, 'recording')} is held"
             yield Finding(
-                Severity.ERROR, "does_not_load", f"{source}: {entry}", f"{told}; {consequence}",
+                Severity.ERROR, "does_not_load", f"{source}: {entry}",
+                f"{source}: {entry}: {told}; {consequence}",
                 f"mend it in {source}", money,
             )  # fmt: skip
 

@@ -443,7 +443,11 @@ def _read_part(
             item = model.model_validate(entry)
         except ValidationError as error:
             recordings = recordings_named(part, entry)
-            for found in error.errors(include_url=False):
+            errors = error.errors(include_url=False)
+            for found in errors:
+                # A list is not too short for having an item that is refused by itself.
+                if found["type"] == "too_short" and len(errors) > 1:
+                    continue
                 place = ".".join(map(str, found["loc"])) or "entry"
                 value = "" if isinstance(found["input"], Mapping) else str(found["input"])[:200]
                 reason = found["msg"].removeprefix("Value error, ")

@@ -102,10 +102,13 @@ contracts:
     assert problem.reason == "percent stands twice, on lines 7 and 8; keep one"
 
 
+WHOLE = "{contract: Z, recordings: [R1], participants: [{payee: P, percent: 100}]}"
+
+
 @pytest.mark.parametrize(
     ("content", "place"),
     [
-        ("contracts: []\npayees: []\ncontracts: []\n", "file"),
+        (f"contracts: []\npayees: []\ncontracts: [{WHOLE}]\n", "file"),
         ("groups:\n  G: [R1]\n  G: [R2]\n", "groups"),
         ("payees:\n  - payee: P\n    payee: Q\n", "payees 1"),
         ("contracts:\n  - contract: A\n    recordings: [R1]\n    recordings: [R2]\n", "A"),
