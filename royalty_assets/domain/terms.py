@@ -75,6 +75,10 @@ escalations that lie below. A denominator of 0 marks an amount per unit, and a r
 such amounts."""
 
 
+_TERMS_KEY = ["contract_id", "step", "currency", "corrects"]
+"""What parties follow from: amounts per unit are converted at the rate of the row's own period."""
+
+
 class Party(NamedTuple):
     """Who gets how much: a weight of the terms' whole, or atoms for each unit."""
 
@@ -259,21 +263,20 @@ class Terms:
 
     def _by_contracts(self, rows: pl.DataFrame) -> pl.DataFrame:
         stepped = self._escalated(rows)
-        used = stepped.select("contract_id", "step", "currency").unique(maintain_order=True)
+        used = stepped.select(_TERMS_KEY).unique(maintain_order=True)
         earnings = [_nothing()]
         for table in self._contract_tables(used.rows()):
-            of_table = stepped.join(
-                table.frame, on=["contract_id", "step", "currency"], maintain_order="left"
-            )
+            of_table = stepped.join(table.frame, on=_TERMS_KEY, maintain_order="left")
             earnings += _parts(of_table, table.parties)
         return pl.concat(earnings)
 
-    def _contract_tables(self, used: Sequence[tuple[str, int, str]]) -> list["_Table"]:
-        by_count: dict[int, list[tuple[tuple[str, int, str], list[Party], int]]] = {}
-        for contract_id, step, currency in used:
+    def _contract_tables(self, used: Sequence[tuple[str, int, str, str]]) -> list["_Table"]:
+        by_count: dict[int, list[tuple[tuple[str, int, str, str], list[Party], int]]] = {}
+        for key in used:
+            contract_id, step, currency, corrects = key
             contract = self._contracts.contracts[contract_id]
-            parties, whole = parties_of(contract, step, currency, self._rates, self.period)
-            key = (contract_id, step, currency)
+            of_period = Period.parse(corrects) if corrects else self.period
+            parties, whole = parties_of(contract, step, currency, self._rates, of_period)
             by_count.setdefault(len(parties), []).append((key, parties, whole))
         return [_contract_table(count, terms) for count, terms in sorted(by_count.items())]
 
@@ -352,6 +355,13 @@ def parties_of(
 ) -> tuple[list[Party], int]:
     """The parties of a contract above a boundary, in the order of their tie keys, and the whole.
 
+    Args:
+        contract: whose parties they are.
+        step: the number of boundaries that lie below.
+        currency: of what comes in.
+        rates: for amounts per unit in another currency.
+        period: whose rate applies; of rows that correct a period, that one.
+
     Raises:
         rates.NoRateError: if an amount per unit cannot be told in the currency.
     """
@@ -418,12 +428,13 @@ def _share_tables(shares: pl.DataFrame) -> list[_Table]:
 
 
 def _contract_table(
-    count: int, terms: Sequence[tuple[tuple[str, int, str], list[Party], int]]
+    count: int, terms: Sequence[tuple[tuple[str, int, str, str], list[Party], int]]
 ) -> _Table:
     columns = [
         pl.Series("contract_id", [key[0] for key, _, _ in terms], pl.String),
         pl.Series("step", [key[1] for key, _, _ in terms], pl.Int16),
         pl.Series("currency", [key[2] for key, _, _ in terms], pl.String),
+        pl.Series("corrects", [key[3] for key, _, _ in terms], pl.String),
         pl.Series("whole", [whole for _, _, whole in terms], pl.Int64),
     ]
     for i in range(count):

@@ -4,6 +4,8 @@ The amounts are as large as a ledger can hold (10³⁷ atoms), the wholes as lar
 fractions can make them (10¹⁶: a percentage of a net of 6 decimals each).
 """
 
+from itertools import pairwise
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -37,7 +39,7 @@ def terms(draw, parties: int) -> tuple[int, list[int]]:
         )
     )
     edges = [0, *sorted(cuts), whole]
-    weights = [upper - lower for lower, upper in zip(edges, edges[1:], strict=False)]
+    weights = [upper - lower for lower, upper in pairwise(edges)]
     return whole, draw(st.permutations(weights))
 
 
