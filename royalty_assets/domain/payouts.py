@@ -407,12 +407,9 @@ class PayoutBuilder:
             closing.charged[key] = charged_by(account, self._period)
         for contract_id, reached in self._terms.reached.items():
             contract = self._contracts.contracts.get(contract_id)
-            by_units = (
-                contract is None
-                or not contract.escalations
-                or (contract.escalations[0].above_units is not None)
-            )
-            if contract is None:
+            if contract is not None and contract.escalations:
+                by_units = contract.escalations[0].above_units is not None
+            else:  # no longer counted, and kept as what it was
                 by_units = contract_id in self._opening.units_reached
             (closing.units_reached if by_units else closing.amount_reached)[contract_id] = reached
         return closing

@@ -329,3 +329,20 @@ def test_a_cent_that_cannot_be_halved_goes_to_the_larger_part_then_the_smaller_n
     (made,) = months([line("0.009")])
     assert amounts(made) == {}
     assert made.balance["residue"].to_list() == [Decimal("0.009")]
+
+
+def test_what_was_counted_is_kept_when_a_contract_no_longer_escalates():
+    """An amount stays an amount: 50,000.00 is more atoms than a count of units can hold."""
+    terms = contract(
+        participants=[ann(10)],
+        escalations=[{"above_amount": 5, "currency": "EUR", "percents": {"ann": 20}}],
+    )
+    (march,) = months([line(50_000)], content={"contracts": [terms]})
+    opening = Accounts.from_frame(march.accounts)
+    content = {"contracts": [contract(participants=[ann(10)])]}
+    world = World(content, HALVES, [], [])
+    april = build_payouts(
+        ledger_of([]), world.shares(), contracts=world.contracts(), opening=opening,
+        period=Period.parse("2025-04"),
+    )  # fmt: skip
+    assert Accounts.from_frame(april.accounts).amount_reached == {"c": 50_000 * ATOM}
