@@ -35,8 +35,6 @@ from royalty_assets.domain.remittances import Day
 from royalty_assets.domain.territories import WORLDWIDE, TerritorySet
 from royalty_assets.domain.usage import Currency, UseType
 
-_PERCENT_WHOLE = 100 * 10**SHARE_DECIMALS
-
 
 def _percent(value: Any) -> Decimal:
     try:
@@ -74,6 +72,13 @@ def _positive(amount: Decimal) -> Decimal:
     return amount
 
 
+def _at_least_one(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    # Not by a length in the schema: that counts entries that are wrong as not there.
+    if not items:
+        raise ValueError("give at least one")
+    return items
+
+
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)]
 Percent = Annotated[Decimal, BeforeValidator(_percent)]
 Territories = Annotated[str, AfterValidator(_territories)]
@@ -94,6 +99,12 @@ class Withholding(_Agreed):
     valid_from: ValidFrom | None = None
     valid_to: ValidTo | None = None
 
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Self:
+        if self.valid_from and self.valid_to and self.valid_to < self.valid_from:
+            raise ValueError("valid_to is before valid_from")
+        return self
+
     def is_in_force(self, on: date) -> bool:
         """Whether it applies to payments for a period that ends on this day."""
         return _is_within(on, self.valid_from, self.valid_to)
@@ -113,6 +124,17 @@ class Payee(_Agreed):
     currency: Currency | None = None
     minimum_payment: Annotated[ConfiguredAmount, Field(ge=0)] = Decimal(0)
     withholding: tuple[Withholding, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_left_something_by_taxes(self) -> Self:
+        for begun in self.withholding:
+            on = begun.valid_from or date.min
+            at_once = [tax for tax in self.withholding if tax.is_in_force(on)]
+            if sum(tax.percent for tax in at_once) > 100:
+                raise ValueError("more than 100 % is withheld at one time")
+            if len({tax.reason for tax in at_once}) != len(at_once):
+                raise ValueError(f"{begun.reason} is withheld twice at one time")
+        return self
 
 
 class Charge(_Agreed):
@@ -210,10 +232,13 @@ class Reserve(_Agreed):
     """A part of earnings that is held back against returns, and when it is released."""
 
     percent: Percent
-    release: Annotated[tuple[Release, ...], Field(min_length=1)]
+    release: Annotated[tuple[Release, ...], AfterValidator(_at_least_one)]
 
     @model_validator(mode="after")
     def _releases_all(self) -> Self:
+        months = [release.after_months for release in self.release]
+        if len(set(months)) != len(months):
+            raise ValueError("two releases are after as many months; write them as one")
         released = sum(release.percent for release in self.release)
         if released != 100:
             raise ValueError(f"the releases sum to {released} %, not 100 %")
@@ -242,7 +267,7 @@ class Contract(_Agreed):
     valid_from: ValidFrom | None = None
     valid_to: ValidTo | None = None
     deductions: tuple[Deduction, ...] = ()
-    participants: Annotated[tuple[Participant, ...], Field(min_length=1)]
+    participants: Annotated[tuple[Participant, ...], AfterValidator(_at_least_one)]
     remainder_to: Name | None = None
     escalations: tuple[Escalation, ...] = ()
     reserve: Reserve | None = None
@@ -260,9 +285,19 @@ class Contract(_Agreed):
             raise ValueError("give one of recordings, groups and every_recording")
         if self.valid_from and self.valid_to and self.valid_to < self.valid_from:
             raise ValueError("valid_to is before valid_from")
-        keys = [(participant.payee, participant.of) for participant in self.participants]
+        keys = [
+            (participant.payee, participant.percent is None) for participant in self.participants
+        ]
         if len(set(keys)) != len(keys):
-            raise ValueError("a payee takes part twice")
+            raise ValueError(
+                "a payee takes part twice; it may with one percentage and one amount per unit"
+            )
+        accounts = {(participant.payee, participant.account) for participant in self.participants}
+        if len(accounts) != len({payee for payee, _ in accounts}):
+            raise ValueError("a payee's percentage and amount per unit need the same account")
+        deducted = sum(deduction.percent for deduction in self.deductions)
+        if deducted > 100:
+            raise ValueError(f"the deductions sum to {deducted} % of receipts")
         if any(p.per_unit is not None for p in self.participants) and not self.remainder_to:
             raise ValueError("amounts per unit need a remainder_to, who bears them")
         self._boundaries_are_in_order()

@@ -322,6 +322,18 @@ def test_money_is_held_where_a_recordings_contract_does_not_reach():
     assert held(april) == [("not_covered_by_contract", "6")]
 
 
+def test_money_of_a_contract_that_does_not_load_is_held():
+    content = {"contracts": [{"contract": "c", "recordings": ["R1"], "participants": [ann(101)]}]}
+    contracts, problems = build_contracts([("c.yaml", content)])
+    assert [(p.entry, p.rule, p.value) for p in problems] == [
+        ("c", "contracts:participants.0.percent", "101")
+    ]
+    shares = World({}, HALVES, [], []).shares()
+    made = build_payouts(ledger_of([line(7)]), shares, contracts=contracts)
+    assert held(made) == [("contract_refused", "7")]
+    assert amounts(made) == {}
+
+
 def test_a_cent_that_cannot_be_halved_goes_to_the_larger_part_then_the_smaller_name():
     """0.03 between two: 0.015 each, and ann is before bob."""
     (made,) = months([line("0.03")])
