@@ -230,10 +230,17 @@ def test_the_weights_of_the_artist_centric_row():
 
 
 def test_half_of_what_is_beyond_the_cap_may_count():
-    """u1 plays 20 with a cap of 10: 15 count, of which A has half; u2 plays C 15 times at 12½."""
+    """u1 plays 20 with a cap of 10: 15 count, of which A has half; u2's 5 all do."""
     model = ArtistCentric(plays_cap=10, cap_rule="half_beyond", artist_listeners_min=9)
-    plays = [("u1", "A", 10, 0), ("u1", "B", 10, 0), ("u2", "C", 15, 0)]
-    assert allocate(model, 275, plays) == {"A": 75, "B": 75, "C": 125}
+    plays = [("u1", "A", 10, 0), ("u1", "B", 10, 0), ("u2", "C", 5, 0)]
+    assert allocate(model, 200, plays) == {"A": 75, "B": 75, "C": 50}
+
+
+def test_a_listener_of_two_recordings_is_one_listener_of_their_artist():
+    """A is heard by u1 alone, B by two: only B is boosted, and has 20 · 2 of 60."""
+    model = ArtistCentric(artist_units_min=0, artist_listeners_min=2)
+    plays = [("u1", "A/1", 10, 0), ("u1", "A/2", 10, 0), ("u1", "B", 10, 0), ("u2", "B", 10, 0)]
+    assert allocate(model, 60, plays) == {"A/1": 10, "A/2": 10, "B": 40}
 
 
 listened = st.lists(
@@ -246,12 +253,12 @@ listened = st.lists(
     min_size=1,
     max_size=25,
 )
-models = st.one_of(
-    st.just(ProRata()),
-    st.just(UserCentric()),
-    st.just(Shapley()),
-    st.builds(StreamThreshold, units_min=st.integers(0, 80)),
-    st.builds(
+of_each_model = {
+    "pro_rata": st.just(ProRata()),
+    "user_centric": st.just(UserCentric()),
+    "shapley": st.just(Shapley()),
+    "stream_threshold": st.builds(StreamThreshold, units_min=st.integers(0, 80)),
+    "artist_centric": st.builds(
         ArtistCentric,
         plays_cap=st.none() | st.integers(1, 60),
         cap_rule=st.sampled_from(["scaled", "half_beyond"]),
@@ -260,7 +267,8 @@ models = st.one_of(
         artist_multiplier=st.sampled_from([Decimal(m) for m in ["1", "1.5", "2", "3.25"]]),
         active_multiplier=st.sampled_from([Decimal(m) for m in ["1", "1.1", "2"]]),
     ),
-)
+}
+models = st.one_of(*of_each_model.values())
 pools = st.integers(-(10**22), 10**22) | st.integers(-50, 50)
 all_fees = st.fixed_dictionaries({f"u{i}": st.integers(1, 2_000) for i in range(1, 6)})
 
@@ -269,9 +277,13 @@ def has_units(plays) -> bool:
     return any(units for _, _, units, _ in plays)
 
 
-@given(models, pools, listened)
-def test_every_model_is_its_definition_in_fractions_and_gives_the_whole_pool(model, pool, plays):
+@pytest.mark.parametrize("name", of_each_model)
+@given(st.data(), pools, listened)
+def test_every_model_is_its_definition_in_fractions_and_gives_the_whole_pool(
+    name, data, pool, plays
+):
     assume(has_units(plays))
+    model = data.draw(of_each_model[name])
     parts = allocate(model, pool, plays)
     assert sum(parts.values()) == pool
     assert parts == by_hand(model, pool, plays)
@@ -382,10 +394,11 @@ def test_a_listener_pays_one_fee():
 
 
 def test_remainders_that_differ_only_far_behind_the_point_are_in_order():
-    """Both remainders are a half in their first 1,000 bits; the larger one gets the unit."""
+    """All remainders are a third in their first 999 bits; the largest get the units."""
     tiny = 2**1_000
-    weights = {"a": {2: 1, tiny: -1}, "b": {2: 1, tiny: 1}}
-    assert split_by_fractions(1, weights) == {"a": 0, "b": 1}
+    weights = {"a": {3: 1, tiny: -1}, "b": {3: 1}, "c": {3: 1, tiny: 1}}
+    assert split_by_fractions(1, weights) == {"a": 0, "b": 0, "c": 1}
+    assert split_by_fractions(2, weights) == {"a": 0, "b": 1, "c": 1}
     assert split_by_fractions(1, {"a": {2: 1}, "b": {2: 1}}) == {"a": 1, "b": 0}
     assert split_by_fractions(-1, {"b": {2: 1}, "a": {2: 1}}) == {"a": -1, "b": 0}
 
