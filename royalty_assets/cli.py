@@ -593,6 +593,8 @@ def keys_rotate(
         sign_checkpoint(context)
         session.close()
         typer.echo(new.verifier.text)
+
+
 contracts_app = typer.Typer(help="Contracts: look at them before a month is paid.")
 app.add_typer(contracts_app, name="contracts")
 

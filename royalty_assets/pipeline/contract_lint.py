@@ -17,7 +17,7 @@ from royalty_assets.domain.terms import Period
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog
 from royalty_assets.pipeline.context import CATALOG_FEED, CATALOG_PARTITION, PipelineContext
-from royalty_assets.pipeline.month import committed_months, month_frames
+from royalty_assets.pipeline.periods import committed_months, month_frames
 from royalty_assets.sources.contract_files import read_contract_folder, read_rate_folder
 
 _CONTRACTS_FOLDER, _RATES_FOLDER = "contracts", "rates"
