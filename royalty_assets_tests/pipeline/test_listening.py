@@ -174,6 +174,17 @@ def test_a_feed_that_begins_to_ask_is_matched_again_before_its_month_is_posted(t
         assert month_hash(context) == before
 
 
+def test_another_model_or_parameter_asks_for_another_ledger(plain):
+    context, _ = plain
+    assert posted(context, MARCH) is not None
+    for units_min in (5, 50):
+        allocation = {"model": "stream_threshold", "units_min": units_min}
+        changed = with_feed(context, "sonora", allocation=allocation)
+        assert wanting(changed, MARCH) == []
+        assert posted(changed, MARCH) is None
+    assert posted(with_feed(context, "sonora", allocation="pro_rata"), MARCH) is not None
+
+
 def test_listeners_are_whole_in_parts_of_any_size_and_add_up(user_centric, plain):
     batches = matched_batches(user_centric, "sonora")
     (whole,) = whole_listeners(user_centric, batches)
