@@ -307,11 +307,7 @@ class Project(_Configured):
         names = [feed.name for feed in self.feeds]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"feed names must be unique; repeated: {', '.join(repeated)}")
-        if reserved := sorted(
-            {"catalog", "contracts", "deliveries", "ledger", "payouts", "statements"}.intersection(
-                names
-            )
-        ):
+        if reserved := sorted(_PROJECT_ASSETS.intersection(names)):
             raise ValueError(f"reserved as asset names: {', '.join(reserved)}")
         return self
 

@@ -17,7 +17,7 @@ from royalty_assets.domain.terms import Period
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog
 from royalty_assets.pipeline.context import CATALOG_FEED, CATALOG_PARTITION, PipelineContext
-from royalty_assets.pipeline.periods import committed_months, month_frames
+from royalty_assets.pipeline.periods import committed_months, ledger_in_force
 from royalty_assets.sources.contract_files import read_contract_folder, read_rate_folder
 
 _CONTRACTS_FOLDER, _RATES_FOLDER = "contracts", "rates"
@@ -83,13 +83,11 @@ def _catalog(
 
 def _usage(context: PipelineContext, month: Partition) -> pl.DataFrame:
     """``USAGE_SCHEMA`` of a month's committed ledger."""
-    ledger = month_frames(context, month)[0].filter(
+    ledger = ledger_in_force(context, month).filter(
         (pl.col("account") == Account.RECORDING_PAYABLE) & (pl.col("currency") != NO_CURRENCY)
     )
-    corrects = "corrects" if "corrects" in ledger.columns else pl.lit("").alias("corrects")
     lines = ledger.with_columns(
         pl.lit(f"{month.window.start:%Y-%m}").alias("month"),
-        corrects,
         (to_atom_column(ledger["amount"]) * pl.Series([-1], dtype=ATOMS)).alias("receipts"),
     )
     key = [name for name in USAGE_SCHEMA if name != "receipts"]

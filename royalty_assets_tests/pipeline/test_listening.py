@@ -26,7 +26,7 @@ from royalty_assets_tests.projects import MARCH, demo_context, month_hash, run_f
 
 def with_feed(context: PipelineContext, name: str, **changes) -> PipelineContext:
     """The same project and stores with a feed configured otherwise."""
-    content = context.project.model_dump(exclude_unset=True)
+    content = context.project.model_dump()
     content["feeds"] = [
         feed | (changes if feed["name"] == name else {}) for feed in content["feeds"]
     ]

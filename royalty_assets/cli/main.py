@@ -21,11 +21,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from royalty_assets import __version__
+from royalty_assets.cli import periods
+from royalty_assets.cli.options import (
+    Home,
+    Month,
+    chosen_months,
+    complaints,
+    console,
+    month_of,
+    told_errors,
+)
 from royalty_assets.demo import (
     DEMO_MARK,
     DEMO_SCENARIO,
@@ -36,7 +45,6 @@ from royalty_assets.demo import (
 )
 from royalty_assets.domain.money import format_atoms, minor_unit_decimals
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE, series_to_atoms
-from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.settings import Settings, SettingsError, load_project
 from royalty_assets.simulator.scenario import Scenario
 
@@ -52,48 +60,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-console = Console()
-complaints = Console(stderr=True)
 
 _DEFAULTS = DEMO_SCENARIO
-Home = Annotated[Path, typer.Argument(envvar="ROYALTY_ASSETS_HOME", help="The project's folder.")]
 NewHome = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")]
-Month = Annotated[str | None, typer.Option(help="One accounting period, as 2025-03.")]
 Events = Annotated[int, typer.Option(min=1, help="Plays to simulate, over all services.")]
 Hours = Annotated[int, typer.Option(min=1, max=24 * 28, help="Hours to simulate.")]
 Recordings = Annotated[int, typer.Option(min=10, help="Recordings in the simulated catalog.")]
 Seed = Annotated[int, typer.Option(help="The same seed is the same world.")]
-
-
-def _can_be_mended(error: Exception) -> bool:
-    """Whether the error is one of those that say what to do; looked up only when there is one."""
-    from royalty_assets.audit.keys import SigningKeyError
-    from royalty_assets.audit.notes import NoteError
-    from royalty_assets.orchestration.runner import AnotherRunError
-    from royalty_assets.pipeline.context import StageBlockedError
-    from royalty_assets.sources.linkage_files import LinkageFileError
-    from royalty_assets.sources.templates import TemplateError
-
-    by_what_they_say = (
-        SettingsError | TemplateError | LinkageFileError | SigningKeyError | NoteError
-    )
-    return isinstance(error, by_what_they_say | AnotherRunError | StageBlockedError)
-
-
-@contextmanager
-def _told_errors() -> Iterator[None]:
-    """Errors that a person can mend are shown as they are, without a traceback."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        complaints.print("interrupted; run it again, and it goes on where it was", style="bold red")
-        raise typer.Exit(130) from None
-    except Exception as error:
-        if not _can_be_mended(error):
-            raise
-        complaints.print("error:", style="bold red", end=" ")
-        complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 @app.command()
@@ -112,7 +85,7 @@ def demo(
     from royalty_assets.orchestration.runner import only_run_of
 
     scenario = Scenario(seed=seed, events=events, recordings=recordings, hours=hours)
-    with _told_errors(), only_run_of(home):
+    with told_errors(), only_run_of(home):
         console.print(
             f"[bold]royalty_assets[/] {__version__}: {events:,} plays by three simulated services "
             f"over {hours} hours, {recordings:,} recordings; project in {home}",
@@ -122,6 +95,7 @@ def demo(
         with simulated_services(scenario) as url:
             os.environ[SIMULATOR_URL_VARIABLE] = url
             ok = _run_and_show(home, "From rows received to units matched")
+            ok = ok and periods.close_and_check(home)
     console.print(
         "\n`make ui` shows the same in Dagster, with the lineage of every number; `make desk` asks "
         "about what has no recording.",
@@ -138,7 +112,7 @@ def run(home: Home = Path("data")) -> None:
     """
     from royalty_assets.orchestration.runner import only_run_of
 
-    with _told_errors():
+    with told_errors():
         load_project(home)
         with only_run_of(home), _services_of(home):
             ok = _run_and_show(home, "From rows received to units matched")
@@ -185,7 +159,7 @@ def init(home: NewHome) -> None:
 
     Then put catalog and report files into its catalog and inbox folders, and `run` it.
     """
-    with _told_errors():
+    with told_errors():
         home.mkdir(parents=True, exist_ok=True)
         if (home / "feeds.yaml").exists():
             raise SettingsError(f"{home} holds a project already")
@@ -222,9 +196,9 @@ def ledger_hash_command(home: Home = Path("data"), month: Month = None) -> None:
     from royalty_assets.pipeline.month import ledger_hash
     from royalty_assets.pipeline.periods import committed_months
 
-    with _told_errors():
+    with told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
-        months = _chosen(committed_months(session.context), month)
+        months = chosen_months(committed_months(session.context), month)
         typer.echo(ledger_hash(session.context, months))
         session.close()
 
@@ -241,9 +215,9 @@ def payouts(home: Home = Path("data"), month: Month = None) -> None:
     from royalty_assets.pipeline.month import blocked_because, month_frames
     from royalty_assets.pipeline.periods import committed_months
 
-    with _told_errors():
+    with told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
-        months = _chosen(committed_months(session.context), month)
+        months = chosen_months(committed_months(session.context), month)
         blocked = {
             each.key: why for each in months if (why := blocked_because(session.context, each))
         }
@@ -275,21 +249,6 @@ def _as_money(frame: pl.DataFrame) -> pl.DataFrame:
             texts.append(f"{units}.{fraction}" if fraction else units)
         columns.append(pl.Series(name, texts, dtype=pl.String))
     return frame.with_columns(columns)
-
-
-def _chosen(months: list[Partition], month: str | None) -> list[Partition]:
-    if month is not None:
-        months = [each for each in months if each.key == _month(month).key]
-    if not months:
-        raise SettingsError("no ledger is committed for that; run the project first")
-    return months
-
-
-def _month(text: str) -> Partition:
-    try:
-        return Partition.parse(Cadence.MONTHLY, f"{text}-01")
-    except ValueError:
-        raise SettingsError(f"{text!r} is not a month; write it as 2025-03") from None
 
 
 @app.command("what-if")
@@ -326,12 +285,12 @@ def what_if_command(
     from royalty_assets.pipeline.what_if import what_if
     from royalty_assets.what_if_report import show_what_if, what_if_json, what_if_svg
 
-    with _told_errors():
+    with told_errors():
         chosen = _model(model, parameters or [])
         if chart is not None and chart.suffix != ".svg":
             raise SettingsError(f"{chart}: the drawing is SVG; give it a name that ends in .svg")
         session = PipelineSession(Settings(home=home), load_project(home))
-        found = what_if(session.context, _month(month), chosen, feed)
+        found = what_if(session.context, month_of(month), chosen, feed)
         session.close()
         if chart is not None:
             title = f"{found.month[:7]}, by {found.model.model}: gains and losses by recording"
@@ -364,6 +323,9 @@ def _model(name: str, parameters: list[str]) -> "AllocationModel":
     return model
 
 
+periods.add_to(app)
+
+
 @app.command("dead-letters")
 def dead_letters(
     home: Home = Path("data"),
@@ -373,7 +335,7 @@ def dead_letters(
     """Show what was refused: how often by which rule, and rows with file, value and reason."""
     from royalty_assets.orchestration.session import PipelineSession
 
-    with _told_errors():
+    with told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
         registry = session.context.registry
         rules = Table("feed", "stage", "rule", "rows", title="By rule", title_justify="left")
@@ -414,7 +376,7 @@ def explain(
     from royalty_assets.orchestration.session import PipelineSession
     from royalty_assets.pipeline.explain import explain as explained
 
-    with _told_errors():
+    with told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
         found = explained(session.context, line)
         session.close()
@@ -455,7 +417,7 @@ def calendar(home: Home = Path("data")) -> None:
         delivery_calendar,
     )
 
-    with _told_errors():
+    with told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
         rows = calendar_rows(delivery_calendar(session.context))
         shown = [n for n in range(len(CALENDAR_COLUMNS)) if n != 2 or any(row[2] for row in rows)]
@@ -496,8 +458,8 @@ def verify(
     from royalty_assets.pipeline.rederive import rederive
     from royalty_assets.pipeline.verify import verify_quickly
 
-    with _told_errors():
-        period = None if month is None else _month(month).key[:7]
+    with told_errors():
+        period = None if month is None else month_of(month).key[:7]
         session = PipelineSession(Settings(home=home), load_project(home))
         # Nobody writes while it is looked at, and what it works with is not tidied away.
         with only_run_of(home), VerifyProgress(console) as progress:
@@ -522,7 +484,7 @@ def keys_show(home: Home = Path("data")) -> None:
     """
     from royalty_assets.audit.keys import RING_FOLDER, read_ring
 
-    with _told_errors():
+    with told_errors():
         entries = read_ring(home / RING_FOLDER).entries
         if not entries:
             raise SettingsError(
@@ -547,7 +509,7 @@ def keys_new(
     """
     from royalty_assets.audit.keys import KEY_FILE, ensure_signing_key, signing_key_of
 
-    with _told_errors():
+    with told_errors():
         settings = Settings(home=home)
         load_project(home)
         given = settings.signing_key.get_secret_value()
@@ -574,7 +536,7 @@ def keys_rotate(
     from royalty_assets.orchestration.session import PipelineSession
     from royalty_assets.pipeline.checkpoints import sign_checkpoint
 
-    with _told_errors(), only_run_of(home):
+    with told_errors(), only_run_of(home):
         settings = Settings(home=home)
         if settings.signing_key.get_secret_value():
             raise SettingsError(
@@ -620,9 +582,9 @@ def contracts_lint(
     from royalty_assets.orchestration.session import PipelineSession
     from royalty_assets.pipeline.contract_lint import contract_findings
 
-    with _told_errors():
+    with told_errors():
         session = PipelineSession(Settings(home=home), load_project(home))
-        chosen = None if month is None else _month(month)
+        chosen = None if month is None else month_of(month)
         period, findings = contract_findings(session.context, chosen)
         session.close()
     if as_json:
@@ -667,7 +629,7 @@ def inspect_command(
     from royalty_assets.inspection_table import show_inspection
     from royalty_assets.sources.inspection import inspect_file
 
-    with _told_errors():
+    with told_errors():
         found = inspect_file(file, _templates(project))
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
@@ -694,7 +656,7 @@ def template_suggest(
     from royalty_assets.sources.template_draft import suggest_template
     from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 
-    with _told_errors():
+    with told_errors():
         known = [t for t in _templates(project) if t.records == "report_lines"]
         with file.open("rb") as stream:
             try:
@@ -708,7 +670,7 @@ def template_suggest(
 def template_list(project: Project = None) -> None:
     """List the known templates and their generations, with the columns that tell them."""
     table = Table("template", "generation", "rows are", "known by")
-    with _told_errors():
+    with told_errors():
         for template in _templates(project):
             cells = [template.name, template.generation, template.records.replace("_", " ")]
             table.add_row(*map(escape, [*cells, ", ".join(template.signature)]))
@@ -770,7 +732,7 @@ def bench_matching(
         if not wanted or (unknown := [name for name in wanted if name not in known]):
             told = f"no field {unknown[0]!r}" if wanted else "no field is named"
             raise typer.BadParameter(f"{told}; {kind.value} files have {', '.join(known)}")
-    with _told_errors():
+    with told_errors():
         quality = measure_matching(kind.value, train, test, wanted)
     if as_json:
         typer.echo(json.dumps(quality.as_json(), indent=1))
@@ -795,7 +757,7 @@ def ui(
     from royalty_assets.orchestration.runner import fail_orphaned_runs, prepare_dagster_home
     from royalty_assets.orchestration.session import PipelineSession
 
-    with _told_errors():
+    with told_errors():
         load_project(home)
         if _is_taken(port):
             raise SettingsError(f"port {port} is taken; choose another with --port")
@@ -831,7 +793,7 @@ def desk(
     from royalty_assets.desk.app import make_desk
     from royalty_assets.orchestration.session import PipelineSession
 
-    with _told_errors():
+    with told_errors():
         if _is_taken(port):
             raise SettingsError(f"port {port} is taken; choose another with --port")
         session = PipelineSession(Settings(home=home), load_project(home))
@@ -909,7 +871,3 @@ def _root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-
-
-if __name__ == "__main__":
-    app()

@@ -1,0 +1,74 @@
+"""What all commands share: their common arguments, the consoles, and how errors are told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from royalty_assets.domain.windows import Cadence, Partition
+from royalty_assets.settings import SettingsError
+
+console = Console()
+complaints = Console(stderr=True)
+
+Home = Annotated[Path, typer.Argument(envvar="ROYALTY_ASSETS_HOME", help="The project's folder.")]
+Month = Annotated[str | None, typer.Option(help="One accounting period, as 2025-03.")]
+
+
+def _can_be_mended(error: Exception) -> bool:
+    """Whether the error is one of those that say what to do; looked up only when there is one."""
+    from royalty_assets.audit.keys import SigningKeyError
+    from royalty_assets.audit.notes import NoteError
+    from royalty_assets.orchestration.runner import AnotherRunError
+    from royalty_assets.pipeline.context import StageBlockedError
+    from royalty_assets.sources.linkage_files import LinkageFileError
+    from royalty_assets.sources.templates import TemplateError
+
+    by_what_they_say = (
+        SettingsError | TemplateError | LinkageFileError | SigningKeyError | NoteError
+    )
+    return isinstance(error, by_what_they_say | AnotherRunError | StageBlockedError)
+
+
+@contextmanager
+def told_errors() -> Iterator[None]:
+    """Errors that a person can mend are shown as they are, without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complaints.print("interrupted; run it again, and it goes on where it was", style="bold red")
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if not _can_be_mended(error):
+            raise
+        complaints.print("error:", style="bold red", end=" ")
+        complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def chosen_months(months: list[Partition], month: str | None) -> list[Partition]:
+    """Those of some months that are asked for; all, where none is.
+
+    Raises:
+        SettingsError: if there is none.
+    """
+    if month is not None:
+        months = [each for each in months if each.key == month_of(month).key]
+    if not months:
+        raise SettingsError("no ledger is committed for that; run the project first")
+    return months
+
+
+def month_of(text: str) -> Partition:
+    """The accounting period that somebody wrote.
+
+    Raises:
+        SettingsError: if it is none.
+    """
+    try:
+        return Partition.parse(Cadence.MONTHLY, f"{text}-01")
+    except ValueError:
+        raise SettingsError(f"{text!r} is not a month; write it as 2025-03") from None
