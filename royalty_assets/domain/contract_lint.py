@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
 import polars as pl
@@ -372,13 +373,25 @@ class _Linter:
             )  # fmt: skip
 
     def _money_of_payee(self, payee: str) -> Money:
-        contracts = [c for c in self._contracts.contracts.values() if payee in _payees_of(c)]
-        by_contract = _total(self._money_of_contract.get(c.contract, {}) for c in contracts)
-        shares = self._all.shares.filter(pl.col("rights_holder_id") == payee)
-        recordings = set(shares["recording_id"].to_list())
-        for _, line in self._by_shares(lambda recording: recording in recordings):
-            _add(by_contract, line)
-        return by_contract
+        """The usage money that a payee has a part in."""
+        return self._money_of_payees.get(payee, {})
+
+    @cached_property
+    def _money_of_payees(self) -> dict[str, Money]:
+        money: dict[str, Money] = {}
+        for contract in self._contracts.contracts.values():
+            of_contract = self._money_of_contract.get(contract.contract, {})
+            for payee in _payees_of(contract):
+                money[payee] = _total([money.get(payee, {}), of_contract])
+        holders: dict[str, set[str]] = {}
+        for of_recording, holder in self._all.shares.select(
+            "recording_id", "rights_holder_id"
+        ).iter_rows():
+            holders.setdefault(of_recording, set()).add(holder)
+        for recording, line in self._by_shares(lambda recording: recording in holders):
+            for holder in holders[recording]:
+                _add(money.setdefault(holder, {}), line)
+        return money
 
     def _idle_entries(self) -> Iterator[Finding]:
         in_use = {*self._parties(), *self._all.shares["rights_holder_id"].unique().to_list()}
