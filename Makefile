@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui desk test lint format bench bench-matching bench-lookups fuzz lock clean
+.PHONY: help demo ui desk test lint format bench bench-matching bench-lookups bench-verify fuzz lock clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ bench-matching: .venv/dev ## Measure matching on public benchmarks beside splink
 
 bench-lookups: .venv/dev ## Look dirty names up in a million recordings (SCALE=0.1 for fewer).
 	@$(BIN)/python -m benchmarks.lookups
+
+bench-verify: .venv/dev ## Measure the hashing of `verify` beside plain sha256.
+	@$(BIN)/python -m benchmarks.verifying
 
 fuzz: .venv/dev ## Fuzz the report readers with atheris (FUZZ_SECONDS=60).
 	@$(BIN)/uv pip install --quiet atheris

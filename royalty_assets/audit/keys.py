@@ -94,12 +94,13 @@ def read_signing_key(path: Path) -> SigningKey:
 
 
 def write_signing_key(path: Path, key: SigningKey, *, replaces: bool = False) -> None:
-    """Keep a key in a file that only its owner can read.
+    """Keep a key in a file that only its owner can read, in a folder that git leaves alone.
 
     Raises:
         SigningKeyError: if there is one already, and it is not to be replaced.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (path.parent / ".gitignore").write_text("*\n", encoding="ascii")
     handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)  # made with mode 0600
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:

@@ -61,19 +61,30 @@ class Checked:
     notices: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """The rows of ``log_leaves``, by index; read again each time that they are gone through."""
+
+    registry: Registry
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with self.registry.as_stored() as connection:
+            yield from stored_rows(connection, tables.log_leaves)
+
+
 @dataclass(slots=True)
 class Evidence:
     """The registry as it is stored: what the log says, and what the rows come to.
 
     Attributes:
-        leaves: rows of ``log_leaves``, by index.
+        leaves: of the log.
         checkpoints: rows of ``checkpoints``, by number.
         digests: table → leaf (index or subject) → digest of its rows.
         manifests: batch id → SHA-256 of its manifest.
         objects: the objects that batches list, with the month of their batch (``2025-03``).
     """
 
-    leaves: list[dict[str, Any]]
+    leaves: Leaves
     checkpoints: list[dict[str, Any]]
     digests: dict[str, dict[int | str | None, RowsDigest]]
     manifests: dict[str, str]
@@ -83,22 +94,20 @@ class Evidence:
 def read_evidence(registry: Registry, told: Progress = lambda *_: None) -> Evidence:
     """Read all of the registry."""
     with registry.as_stored() as connection:
-        leaves = list(stored_rows(connection, tables.log_leaves))
         checkpoints = list(stored_rows(connection, tables.checkpoints))
         found = {}
         for number, name in enumerate(LOGGED):
             told("registry", number, len(LOGGED))
             found[name] = digests(connection, name)
         manifests, objects = _batches(connection)
-    return Evidence(leaves, checkpoints, found, manifests, objects)
+    return Evidence(Leaves(registry), checkpoints, found, manifests, objects)
 
 
 def reread(registry: Registry, evidence: Evidence, table: str) -> Evidence:
     """The evidence with one table read again."""
     with registry.as_stored() as connection:
         if table == tables.log_leaves.name:
-            leaves = list(stored_rows(connection, tables.log_leaves))
-            return _with(evidence, leaves=leaves)
+            return evidence
         if table == tables.checkpoints.name:
             return _with(evidence, checkpoints=list(stored_rows(connection, tables.checkpoints)))
         again = _with(evidence, digests={**evidence.digests, table: digests(connection, table)})
@@ -210,8 +219,10 @@ def check_rows(evidence: Evidence) -> list[Checked]:
             if str(logged.kind) != row["kind"]:
                 continue
             key = row["leaf_index"] if logged.by_index else str(row["subject"])
-            answered[name].add(key)
-            difference = _rows_difference(parts.get(name), evidence.digests[name].get(key))
+            there = evidence.digests[name].get(key)
+            if there is not None:
+                answered[name].add(key)
+            difference = _rows_difference(parts.get(name), there)
             if difference:
                 place = f"{name} of {row['kind']} {_shown(row['subject'])}"
                 found[name].differences.append(f"{place}: {difference}")
@@ -244,11 +255,12 @@ def _rows_difference(logged: RowsDigest | None, there: RowsDigest | None) -> str
 
 def check_log(evidence: Evidence) -> tuple[Checked, MemoryTree]:
     """Every leaf against its hash and place, and the tree that they make as far as they go."""
-    checked = Checked("leaves of the log", len(evidence.leaves))
+    checked = Checked("leaves of the log")
     tree = MemoryTree()
     first: dict[tuple[Any, Any], Any] = {}
     for place, row in enumerate(evidence.leaves):
         index, name = row["leaf_index"], f"leaf {row['leaf_index']} ({_about(row)})"
+        checked.number += 1
         is_whole = len(tree) == place
         if index != place and is_whole:
             checked.differences.append(f"{name}: leaf {place} was to come here; it is removed")
@@ -373,7 +385,7 @@ def check_checkpoints(
         else:
             sound = size
     checked.differences += _newest_differences(evidence, newest)
-    checked.notices += _unsigned_notices(evidence, sound)
+    checked.notices += _unsigned_notices(evidence, len(tree) - sound)
     return checked
 
 
@@ -414,8 +426,7 @@ def _newest_differences(evidence: Evidence, newest: str | None) -> list[str]:
     return []
 
 
-def _unsigned_notices(evidence: Evidence, sound: int) -> list[str]:
-    if not evidence.checkpoints:
-        return ["nothing is signed yet; a run with a key signs"] if evidence.leaves else []
-    unsigned = len(evidence.leaves) - sound
+def _unsigned_notices(evidence: Evidence, unsigned: int) -> list[str]:
+    if unsigned and not evidence.checkpoints:
+        return [f"none of {unsigned} leaves is signed; a run with a key signs them"]
     return [f"{unsigned} leaves have come since and are signed by the next run"] if unsigned else []

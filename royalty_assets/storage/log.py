@@ -6,10 +6,11 @@ would make two spellings one. What a leaf says is in ``audit.leaves``; keys are 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -168,7 +169,7 @@ def append_leaf(
 
 def digest_of(connection: sa.Connection, logged: LoggedTable, key: Sequence[Any]) -> RowsDigest:
     """The digest of the rows of one leaf in one table."""
-    query = _stored(connection, logged.table).where(
+    query = _stored(logged.table, connection.dialect.name).where(
         *(logged.table.c[name] == value for name, value in zip(logged.key, key, strict=True))
     )
     return rows_digest(canonical_row(row) for row in _rows(connection, logged.table, query))
@@ -177,7 +178,9 @@ def digest_of(connection: sa.Connection, logged: LoggedTable, key: Sequence[Any]
 def digests(connection: sa.Connection, name: str) -> dict[int | str | None, RowsDigest]:
     """Leaf (its index or subject) → the digest of its rows in a table, over the whole table."""
     logged = LOGGED[name]
-    query = _stored(connection, logged.table).order_by(*(logged.table.c[n] for n in logged.key))
+    query = _stored(logged.table, connection.dialect.name).order_by(
+        *(logged.table.c[n] for n in logged.key)
+    )
 
     def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(row.get(n) for n in logged.key)
@@ -190,7 +193,7 @@ def digests(connection: sa.Connection, name: str) -> dict[int | str | None, Rows
 
 def stored_rows(connection: sa.Connection, table: sa.Table) -> Iterator[dict[str, Any]]:
     """The rows of a table as they are stored, by primary key."""
-    query = _stored(connection, table).order_by(*table.primary_key.columns)
+    query = _stored(table, connection.dialect.name).order_by(*table.primary_key.columns)
     return _rows(connection, table, query)
 
 
@@ -209,9 +212,10 @@ def reading_what_is_stored(connection: sa.Connection) -> Iterator[None]:
         driver.text_factory = before
 
 
-def _stored(connection: sa.Connection, table: sa.Table) -> sa.Select[Any]:
+@lru_cache(maxsize=64)
+def _stored(table: sa.Table, database: str) -> sa.Select[Any]:
     """All columns, without what SQLAlchemy would make of their values."""
-    is_sqlite = connection.dialect.name == "sqlite"
+    is_sqlite = database == "sqlite"
     columns: list[sa.ColumnElement[Any]] = [
         sa.cast(column, sa.Text).label(column.name)
         if isinstance(column.type, sa.JSON) and not is_sqlite
@@ -286,11 +290,22 @@ def append_commit_leaf(
 
 
 def append_batch_leaf(
-    connection: sa.Connection, batch_id: str, index: int, signature: str = ""
+    connection: sa.Connection,
+    batch_id: str,
+    index: int,
+    signature: str = "",
+    among: Iterable[str] = ("decisions", "exceptions", "batch_subjects"),
 ) -> Leaf:
-    """Append the leaf of a batch and of what was decided on it."""
-    by_index = dict.fromkeys(("decisions", "exceptions", "batch_subjects"), (index,))
-    rows = {"batches": (batch_id,), **by_index}
+    """Append the leaf of a batch and of what was decided on it.
+
+    Args:
+        connection: in the transaction that committed the batch.
+        batch_id: which.
+        index: that the rows name.
+        signature: of its manifest.
+        among: the tables that may hold such rows.
+    """
+    rows = {"batches": (batch_id,), **dict.fromkeys(among, (index,))}
     return append_rows_leaf(connection, LeafKind.BATCH, batch_id, rows, signature, index)
 
 

@@ -244,13 +244,16 @@ class Registry:
             if not is_new:
                 return
             index = log.next_index(connection)
-            for table, rows in (
-                (tables.decisions, decisions),
-                (tables.exceptions, exceptions),
-                (tables.batch_subjects, touched),
-            ):
+            given: dict[str, Sequence[Mapping[str, Any]]] = {
+                tables.decisions.name: decisions,
+                tables.exceptions.name: exceptions,
+                tables.batch_subjects.name: touched,
+            }
+            for name, rows in given.items():
+                table = tables.metadata.tables[name]
                 self._add(connection, table, ({**each, "leaf_index": index} for each in rows))
-            log.append_batch_leaf(connection, batch.batch_id, index, signature)
+            among = [name for name, rows in given.items() if rows]
+            log.append_batch_leaf(connection, batch.batch_id, index, signature, among)
 
         self._logging(work)
 

@@ -23,7 +23,8 @@ def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path):
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert ensure_signing_key(tmp_path) == key == read_signing_key(path)
     assert read_ring(tmp_path / RING_FOLDER).current == key.verifier
-    assert [p.name for p in path.parent.iterdir()] == ["signing.key"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [".gitignore", "signing.key"]
+    assert (path.parent / ".gitignore").read_text() == "*\n"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660])

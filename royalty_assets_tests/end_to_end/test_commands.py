@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from royalty_assets.audit.notes import new_signing_key
 from royalty_assets.orchestration.runner import only_run_of
 
 TIMEOUT_SECONDS = 240
@@ -24,9 +26,17 @@ def command(*arguments):
     return [sys.executable, "-m", "royalty_assets.cli", *map(str, arguments)]
 
 
+SETTINGS = {}
+"""What a test sets in the environment of the commands that it runs."""
+
+
 def environment():
     quiet = {"COLUMNS": "160", "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
-    return {k: v for k, v in os.environ.items() if not k.startswith("ROYALTY_ASSETS")} | quiet
+    return (
+        {k: v for k, v in os.environ.items() if not k.startswith("ROYALTY_ASSETS")}
+        | quiet
+        | SETTINGS
+    )
 
 
 def run(*arguments, succeeds=True):
@@ -227,7 +237,59 @@ def test_a_configuration_that_cannot_be_used_says_where(tmp_path, feeds, told):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["", "demo", "run", "init", "ledger-hash", "dead-letters", "ui"])
+def test_a_demo_is_signed_verified_and_one_flipped_bit_of_it_is_found(calm, tmp_path):
+    home = tmp_path / "copy"
+    shutil.copytree(calm[0], home)
+    whole = run("verify", home).stdout
+    assert "payouts made again" in whole
+    assert whole.rstrip().endswith("0 differences")
+    path = next((home / "lake/sonora/raw").rglob("*.parquet"))
+    body = bytearray(path.read_bytes())
+    body[1000] ^= 4
+    path.write_bytes(body)
+    done = run("verify", home, "--quick", succeeds=False)
+    assert done.returncode == 1
+    assert f"object {path.relative_to(home / 'lake')}: its SHA-256 is" in done.stdout
+    assert done.stdout.rstrip().endswith("1 difference")
+    assert "made again" not in done.stdout
+
+
+def test_keys_are_made_shown_and_replaced(calm, tmp_path):
+    home = tmp_path / "copy"
+    shutil.copytree(calm[0], home)
+    (first,) = run("keys", "show", home).stdout.split()
+    assert (home / "keys/signing.key").stat().st_mode & 0o777 == 0o600
+    assert "keys rotate" in run("keys", "new", home, succeeds=False).stderr
+    second = run("keys", "rotate", home, "--name", "label.example/royalties").stdout.strip()
+    assert second.startswith("label.example/royalties+")
+    assert run("keys", "show", home).stdout.split() == [first, second]
+    assert "0 differences" in run("verify", home, "--quick", "--key", first).stdout
+    other = run("verify", home, "--quick", "--key", f"x{first}", succeeds=False)
+    assert (other.returncode, "was copied wrong" in other.stdout) == (1, True)
+    # The log goes on under the new key.
+    run("run", home)
+    assert "0 differences" in run("verify", home, "--quick").stdout
+    (home / "keys/signing.key").chmod(0o644)
+    refused = run("run", home, succeeds=False)
+    assert (refused.returncode, "can be read by others (mode 0644)" in refused.stderr) == (2, True)
+
+
+def test_a_key_can_come_from_the_environment(tmp_path, monkeypatch):
+    run("init", tmp_path)
+    text = new_signing_key("label.example/royalties").text
+    monkeypatch.setitem(SETTINGS, "ROYALTY_ASSETS_SIGNING_KEY", text)
+    public = run("keys", "new", tmp_path).stdout.strip()
+    assert public.startswith("label.example/royalties+")
+    assert not (tmp_path / "keys").exists()
+    assert text not in run("keys", "rotate", tmp_path, succeeds=False).stderr
+    monkeypatch.delitem(SETTINGS, "ROYALTY_ASSETS_SIGNING_KEY")
+    gone = run("run", tmp_path, succeeds=False)
+    assert "is not there; put it back" in gone.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["", "demo", "run", "init", "ledger-hash", "dead-letters", "ui", "verify", "keys"]
+)
 def test_help_teaches(name):
     output = run(*filter(None, [name]), "--help").stdout
     assert "Usage" in output

@@ -25,6 +25,8 @@ from royalty_assets.audit.keys import (
 )
 from royalty_assets.audit.leaves import LeafKind
 from royalty_assets.audit.notes import Checkpoint, new_signing_key, parse_note, sign_note
+from royalty_assets.audit.receipts import STATEMENT_KIND, make_receipt
+from royalty_assets.audit.verify_receipt import verify as verify_receipt
 from royalty_assets.domain.adjudication import Action
 from royalty_assets.domain.batches import Stage
 from royalty_assets.pipeline import match as match_module
@@ -48,6 +50,7 @@ from royalty_assets.pipeline.verify import (
 from royalty_assets.simulator.scenario import Scenario
 from royalty_assets.storage import log, tables
 from royalty_assets.storage.registry import SignedCheckpoint, open_registry
+from royalty_assets_tests.audit.test_receipts import STATEMENT
 from royalty_assets_tests.projects import demo_context, inbox_context, run_month
 
 TINY = Scenario(events=1_200, recordings=200, hours=1)
@@ -426,3 +429,27 @@ def test_what_is_not_of_this_month_is_not_made_again(reported):
     assert [checked.number for checked in rederive(reported, "2025-02")] == [0] * 5
     assert [checked.number for checked in rederive(reported, "2025-03")] == [1, 1, 0, 1, 1]
     assert reported.registry.commits(Stage.LEDGER)
+
+
+# Receipts
+
+
+def test_a_statement_in_a_projects_own_log_has_a_receipt(reported):
+    """What the pipeline does with a statement: log it, sign the log, and prove a line of it."""
+    run_month(reported)
+    logged = reported.registry.append_leaf(
+        STATEMENT_KIND, STATEMENT.subject, STATEMENT.content_sha256
+    )
+    reported.registry.append_leaf("period", "2025-03", "0" * 64)
+    signed = sign_checkpoint(reported)
+    receipt = make_receipt(
+        STATEMENT,
+        1,
+        logged,
+        reported.registry.inclusion_proof(logged.index, signed.size),
+        signed.size,
+        parse_note(signed.note),
+        read_ring(reported.home / RING_FOLDER).keys,
+    )
+    assert len(verify_receipt(receipt.encode(), reported.signer.verifier.text)) == 5
+    assert differences(reported) == []
