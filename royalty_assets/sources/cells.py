@@ -15,6 +15,8 @@ _WIDE_SPACES = (
     b"\xe2\x81\x9f",
     b"\xe3\x80\x80",
 )
+# What is made of so many bytes is still at hand in the processor's cache when it is used.
+_CACHED_BYTES = 1 << 18
 
 
 def cells_of(text: str, delimiter: str, fewest: int = 0, most: int = 0) -> list[str]:
@@ -80,23 +82,26 @@ def may_need_stripping(body: bytes, delimiter: str) -> bool:
         return True
     if body.startswith(b" ") or body.endswith(b" "):
         return True
-    characters = np.frombuffer(body, np.uint8)
-    spaces = np.flatnonzero(characters == ord(" "))
-    # What is before the first character and behind the last was looked at above.
-    neighbours = characters[np.concatenate([spaces - 1, (spaces + 1) % characters.size])]
     edges = [ord(delimiter), ord("\n"), *([ord('"')] if b'"' in body else [])]
-    return any(bool((neighbours == edge).any()) for edge in edges)
-
-
-def borders_of(texts: pl.Series, body: bytes, delimiter: str) -> pl.Series:
-    """How many delimiters each of the lines has that make up a body."""
     characters = np.frombuffer(body, np.uint8)
-    places = np.flatnonzero(characters == ord(delimiter))
-    ends = np.append(np.flatnonzero(characters == ord("\n")), characters.size)
-    if ends.size != texts.len():
-        raise AssertionError(f"{texts.len()} lines have {ends.size} ends")
-    before = np.searchsorted(places, ends)
-    return pl.Series(np.diff(before, prepend=0), dtype=pl.UInt32)
+    for start in range(0, characters.size, _CACHED_BYTES):
+        # One character of the part before, so that every two neighbours are in some part.
+        part = characters[max(start - 1, 0) : start + _CACHED_BYTES]
+        is_space = part == ord(" ")
+        is_edge = part == edges[0]
+        for edge in edges[1:]:
+            is_edge |= part == edge
+        if (is_space[1:] & is_edge[:-1]).any() or (is_edge[1:] & is_space[:-1]).any():
+            return True
+    return False
+
+
+def borders_of(body: bytes, delimiter: str) -> pl.Series:
+    """How many delimiters each line of a body has."""
+    others = bytes(set(range(256)) - {ord(delimiter), ord("\n")})
+    marks = np.frombuffer(body.translate(None, others) + b"\n", np.uint8)
+    ends = np.flatnonzero(marks == ord("\n"))
+    return pl.Series(np.diff(ends, prepend=-1) - 1, dtype=pl.UInt32)
 
 
 def split_lines(
@@ -116,10 +121,10 @@ def split_lines(
         quote_char='"' if quoted and b'"' in body else None,
         has_header=False,
         infer_schema=False,
+        empty_string_is_null=False,
         columns=list(positions),
     )
     cells.columns = [f"cell_{at}" for at in positions]
-    cells = cells.with_columns(pl.all().fill_null(""))
     if may_need_stripping(body, delimiter):
         cells = cells.with_columns(pl.all().str.strip_chars())
     return cells
@@ -128,7 +133,7 @@ def split_lines(
 def split_ragged(body: bytes, delimiter: str, width: int, positions: Sequence[int]) -> pl.DataFrame:
     """Unquoted lines of any numbers of cells, split: ``cell_<position>``, stripped.
 
-    Null where a line has no such cell or it is empty.
+    Empty where a line has no such cell.
 
     Args:
         body: the lines, none of them empty, with line feeds between them.
@@ -144,6 +149,7 @@ def split_ragged(body: bytes, delimiter: str, width: int, positions: Sequence[in
         quote_char=None,
         has_header=False,
         infer_schema=False,
+        empty_string_is_null=False,
         truncate_ragged_lines=True,
         columns=list(positions),
     )[1:]

@@ -61,6 +61,7 @@ _DATES = frozenset({"used_on", "reported_on", "period", "received_on"})
 _COUNTS = frozenset({"units", "returns"})
 _KEEP_EMPTY = frozenset({"isrc", "title", "artist", "rights_holder_name", "valid_from", "valid_to"})
 _LINE_KEPT = 2000
+_DOUBTFUL = (b'"', b"\r", b"\x00")
 NOT_USAGE = "record:not_usage"
 """The rule that refuses lines which tell of something else than usage."""
 _NEEDED = ("used_on", "territory", "units")
@@ -204,7 +205,12 @@ class DelimitedFile:
                 yield frame, rejections, block
 
     def _split(self, block: LineBlock) -> tuple[pl.DataFrame, list[Rejection]]:
-        borders = borders_of(block.texts, block.body, self._delimiter)
+        borders = borders_of(block.body, self._delimiter)
+        if self._is_plain(block) and (borders == len(self._header) - 1).all():
+            numbers = pl.int_range(block.first, block.first + borders.len(), eager=True)
+            frame = self._split_regular(numbers, block.body)
+            if not self._is_special(frame).any():
+                return self._fields(frame)
         texts, body, borders = self._without_last_border(block, borders)
         lines = pl.DataFrame({"text": texts}).with_row_index("number", block.first)
         lines = lines.with_columns(pl.col("number").cast(pl.Int64))
@@ -227,6 +233,11 @@ class DelimitedFile:
             frame, rejections = self._one_by_one(block, lines, frame, others)
         fields, refused = self._fields(frame)
         return fields, rejections + refused
+
+    def _is_plain(self, block: LineBlock) -> bool:
+        """Whether nothing but its number of delimiters could make a line of these doubtful."""
+        is_summary = self._in_summary is not None or self._may_be_summary
+        return not (is_summary or block.too_long) and not any(c in block.body for c in _DOUBTFUL)
 
     def _without_last_border(
         self, block: LineBlock, borders: pl.Series

@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import IO, Any, BinaryIO
 
 import polars as pl
@@ -63,23 +64,26 @@ class Line:
     is_too_long: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LineBlock:
     """Consecutive lines.
 
     Attributes:
         first: number of the first, from 1.
-        texts: one String per line, without line ends.
-        body: the same as UTF-8, joined by line feeds.
+        body: the lines without their ends, as UTF-8, joined by line feeds.
         not_utf8: numbers of the lines that were read as Windows-1252.
         too_long: numbers of the lines of which only the beginning is here.
     """
 
     first: int
-    texts: pl.Series
     body: bytes
     not_utf8: frozenset[int] = frozenset()
     too_long: frozenset[int] = frozenset()
+
+    @cached_property
+    def texts(self) -> pl.Series:
+        """One String per line; made only where somebody asks."""
+        return _split(self.body)
 
 
 @dataclass(slots=True)
@@ -154,16 +158,12 @@ class TextLines:
             first = self._number + 1
             body = raw.body.replace(b"\r\n", b"\n") if b"\r" in raw.body else raw.body
             body, not_utf8 = self._as_utf8(body, first)
-            texts, sizes = _split(body)
             too_long = set(raw.too_long)
-            if (sizes > LINE_BYTES_MAX).any():
-                over = sizes > LINE_BYTES_MAX
-                too_long |= {first + n for n in over.arg_true().to_list()}
-                cut = pl.when(over).then(pl.col("line").str.head(_KEPT_OF_LONG_LINE))
-                texts = texts.to_frame().select(cut.otherwise("line"))["line"]
-                body = "\n".join(texts).encode()
-            self._number += texts.len()
-            yield LineBlock(first, texts, body, frozenset(not_utf8), frozenset(too_long))
+            if _may_hold_long_line(body):
+                body, numbers = _without_long_lines(body, first)
+                too_long |= numbers
+            self._number += body.count(b"\n") + 1
+            yield LineBlock(first, body, frozenset(not_utf8), frozenset(too_long))
 
     def _as_utf8(self, body: bytes, first: int) -> tuple[bytes, set[int]]:
         body = body.removesuffix(b"\n").removesuffix(b"\r")
@@ -359,8 +359,25 @@ def _windows_1252(line: bytes) -> str:
         return line.decode("latin-1")
 
 
-def _split(body: bytes) -> tuple[pl.Series, pl.Series]:
-    """The lines of a text and their sizes in bytes; the fast way where it tells the same."""
+def _may_hold_long_line(body: bytes) -> bool:
+    """Whether a line may be too long; sure where it says no."""
+    # A longer line than two such parts covers at least one of them as a whole.
+    part = LINE_BYTES_MAX // 2
+    starts = range(0, len(body) - part + 1, part)
+    return any(body.find(b"\n", start, start + part) < 0 for start in starts)
+
+
+def _without_long_lines(body: bytes, first: int) -> tuple[bytes, set[int]]:
+    """The lines, of those that are too long only the beginnings; and the latter's numbers."""
+    texts = _split(body)
+    is_long = texts.str.len_bytes() > LINE_BYTES_MAX
+    cut = pl.when(is_long).then(pl.col("line").str.head(_KEPT_OF_LONG_LINE))
+    texts = texts.to_frame().select(cut.otherwise("line"))["line"]
+    return "\n".join(texts).encode(), {first + at for at in is_long.arg_true().to_list()}
+
+
+def _split(body: bytes) -> pl.Series:
+    """The lines of a text; the fast way where it tells the same."""
     # Polars would take a byte order mark at the start for no text.
     if body and b"\x01" not in body and not body.startswith(codecs.BOM_UTF8):
         lines = pl.read_csv(
@@ -371,9 +388,8 @@ def _split(body: bytes) -> tuple[pl.Series, pl.Series]:
             new_columns=["line"],
             infer_schema=False,
         )["line"]
-        sizes = lines.str.len_bytes()
         # Only if every byte is in one of the lines has none been trimmed or left out.
-        if not lines.null_count() and int(sizes.sum()) + lines.len() - 1 == len(body):
-            return lines, sizes
-    lines = pl.Series("line", body.decode().split("\n"), dtype=pl.String)
-    return lines, lines.str.len_bytes()
+        size = int(lines.str.len_bytes().sum()) + lines.len() - 1
+        if not lines.null_count() and size == len(body):
+            return lines
+    return pl.Series("line", body.decode().split("\n"), dtype=pl.String)

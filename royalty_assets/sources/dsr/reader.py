@@ -271,12 +271,12 @@ class DsrFile:
         """Each line's ``number``, ``text``, ``borders`` (how many tabs it has) and cells.
 
         ``record`` (type, version included) and ``block`` are the first two cells, ``cell_2`` and
-        so on the others, null where the line has none.
+        so on the others, empty where the line has none.
         """
         lines = pl.DataFrame({"text": block.texts}).with_row_index("number", block.first)
         lines = lines.with_columns(
             pl.col("number").cast(pl.Int64),
-            borders_of(block.texts, block.body, "\t").alias("borders"),
+            borders_of(block.body, "\t").alias("borders"),
         )
         body = block.body
         if (lines["text"] == "").any():
@@ -289,8 +289,8 @@ class DsrFile:
         if cells.height != lines.height:
             raise AssertionError(f"{lines.height} records fell into {cells.height} rows")
         return lines.with_columns(
-            cells["cell_0"].fill_null("").alias("record"),
-            cells["cell_1"].fill_null("").alias("block"),
+            cells["cell_0"].alias("record"),
+            cells["cell_1"].alias("block"),
             *cells.get_columns()[2:],
         )
 
@@ -875,9 +875,10 @@ def _table_of(
         .select(
             *_NUMBERS,
             *(
-                _first_filled([there[at] for at in found if at in there]).alias(name)
+                _first_filled(found).alias(name) if found else pl.lit("").alias(name)
                 for name, cells in wanted.items()
-                if (found := layout.positions(*cells))
+                if (places := layout.positions(*cells))
+                for found in [[there[at] for at in places if at in there]]
             ),
         )
         .collect()
@@ -886,10 +887,11 @@ def _table_of(
 
 def _first_filled(names: Sequence[str]) -> pl.Expr:
     """The first of these cells that is not empty."""
-    cell = pl.lit("")
-    for name in reversed(names):
-        cell = _or(pl.col(name).fill_null(""), cell)
-    return cell
+    # Of a block whose other records are told by fewer columns there is nothing in the rest.
+    *others, last = (pl.col(name).fill_null("") for name in names)
+    for cell in reversed(others):
+        last = _or(cell, last)
+    return last
 
 
 def _with_resource(table: pl.DataFrame, resources: pl.DataFrame) -> pl.DataFrame:
