@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -61,10 +62,12 @@ def _in_row_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 
 def _writer_for(path: Path, first: pl.DataFrame) -> pq.ParquetWriter:
     sample = first.head(_SAMPLE_ROWS)
-    distinct = sample.select(pl.col(pl.String).n_unique())
-    repeating = [name for name in distinct.columns if distinct[name][0] * 8 <= sample.height]
     types = first.clear().to_arrow(compat_level=_OLDEST).schema
     constant = _constants(first)
+    distinct = sample.select(pl.all().n_unique()).row(0, named=True)
+    repeating = [n for n in first.columns if n in constant or distinct[n] * 8 <= sample.height]
+    numbers = sample.select(cs.integer() | cs.temporal()).columns
+    counting = [name for name in numbers if name not in repeating]
     fields = [
         (name, _DICTIONARY if name in constant else types.field(name).type)
         for name in first.columns
@@ -75,6 +78,9 @@ def _writer_for(path: Path, first: pl.DataFrame) -> pq.ParquetWriter:
         compression="zstd",
         compression_level=1,
         use_dictionary=repeating,
+        # Numbers of rows and the like, as differences.
+        column_encoding=dict.fromkeys(counting, "DELTA_BINARY_PACKED"),
+        max_rows_per_page=_ROWS_TOGETHER_MAX,
         write_statistics=[name for name in _FILTERED_BY if name in first.columns],
         # Without our types in its metadata a column of one value reads as the strings that it is.
         store_schema=False,

@@ -33,18 +33,22 @@ def _frame(rows: list[tuple[object, ...]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 
 
-@given(st.lists(st.lists(_rows, max_size=5), min_size=1, max_size=5), st.booleans())
+@given(
+    st.lists(st.lists(_rows, max_size=5), min_size=1, max_size=5),
+    st.booleans(),
+    st.sampled_from([1, 20]),
+)
 @settings(max_examples=150)
 def test_frames_are_read_as_they_were_written(
-    tmp_path_factory: object, parts: list[list[tuple[object, ...]]], constant: bool
+    tmp_path_factory: object, parts: list[list[tuple[object, ...]]], constant: bool, times: int
 ) -> None:
-    """Whatever is constant in one part and not in the next, and whatever is null."""
-    frames = [_frame(rows) for rows in parts]
+    """Whatever is constant or repeats in one part and not in the next, and whatever is null."""
+    frames = [_frame(rows * times) for rows in parts]
     if constant:
         frames = [frame.with_columns(store=pl.lit("Streamly")) for frame in frames]
     path = Path(tmp_path_factory.mktemp("parquet")) / "lines.parquet"  # type: ignore[attr-defined]
     rows = write_frames(path, frames)
-    assert rows == sum(map(len, parts))
+    assert rows == sum(map(len, frames))
     assert_frame_equal(pl.read_parquet(path), pl.concat(frames))
 
 
