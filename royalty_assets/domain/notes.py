@@ -34,17 +34,18 @@ _CHECKED = {"grid": normalise_grid, "iswc": normalise_iswc}
 _UPC_DIGITS = 12
 
 
-def with_notes(lines: pl.DataFrame) -> pl.DataFrame:
+def with_notes(lines: pl.DataFrame, *, all_isrcs_hold: bool = False) -> pl.DataFrame:
     """Canonical lines with ``upc`` in its normal form beside ``upc_as_sent``, and ``notes``.
 
     Args:
         lines: with ``isrc``, ``isrc_as_sent``, ``upc`` as sent, and ``notes`` of the reader.
+        all_isrcs_hold: True where each is known to be one as it was sent.
     """
     lines = lines.with_columns(upc_as_sent="upc").with_columns(upc=_normal_gtins(lines["upc"]))
     for name, normalise in _CHECKED.items():
         if (lines[name] != "").any():
             lines = _with_normal(lines, name, normalise)
-    told = [*_isrc_notes(lines), *_upc_notes(lines)]
+    told = [*_isrc_notes(lines, all_isrcs_hold), *_upc_notes(lines)]
     words = [(word, where) for word, where in told if where.any()]
     as_sent = pl.when(pl.col("isrc") != pl.col("isrc_as_sent")).then("isrc_as_sent")
     lines = lines.with_columns(isrc_as_sent=as_sent)
@@ -82,12 +83,14 @@ def count_notes(notes: pl.Series) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _isrc_notes(lines: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
+def _isrc_notes(lines: pl.DataFrame, all_hold: bool) -> Iterator[tuple[str, pl.Series]]:
     isrc = lines["isrc"]
-    is_isrc = isrc.str.contains(ISRC_PATTERN)
-    if not is_isrc.all():
+    if all_hold:
+        is_isrc = pl.repeat(True, lines.height, dtype=pl.Boolean, eager=True)
+    else:
+        is_isrc = isrc.str.contains(ISRC_PATTERN)
         yield "isrc:malformed", (isrc != "") & ~is_isrc
-    yield "isrc:normalised", is_isrc & (isrc != lines["isrc_as_sent"])
+        yield "isrc:normalised", is_isrc & (isrc != lines["isrc_as_sent"])
     prefix = isrc.str.slice(0, 2)
     unknown = [text for text in prefix.unique().to_list() if not isrc_prefix_is_known(text)]
     if unknown:

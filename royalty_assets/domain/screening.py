@@ -38,9 +38,8 @@ from royalty_assets.domain.usage import (
 Converter = Callable[[str], Any]
 """The text of a cell as a value for the model; what it cannot read it gives back as it is."""
 
-# Within these the conversion is exact, and no bound of the model is reached.
+# Within this the conversion is exact, and no bound of the model is reached.
 _PLAIN_AMOUNT = r"^[+-]?(?:[0-9]{1,12}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})$"
-_PLAIN_UNITS = rf"^-?[0-9]{{1,{len(str(UNITS_MAX)) - 1}}}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +64,13 @@ class Screened:
         lines: the rows that were cleared, ``USAGE_LINE_SCHEMA`` without the columns that are
             not the model's, and ``row_number``.
         suspects: row number and converted fields of the others.
+        plain: fields of which every row's text has the form that the field asks for, where that
+            is known and there are no suspects.
     """
 
     lines: pl.DataFrame
     suspects: list[tuple[int, dict[str, Any]]]
+    plain: frozenset[str] = frozenset()
 
 
 def screen(
@@ -84,6 +86,7 @@ def screen(
     """
     columns: list[_Values] = [cells["row_number"]]
     cleared = pl.repeat(True, cells.height, dtype=pl.Boolean, eager=True)
+    plain: set[str] = set()
     for name, field in ReportLine.model_fields.items():
         given = input_name(name, field)
         if given not in cells.columns:
@@ -93,16 +96,17 @@ def screen(
         if decided is None:
             cleared = cleared & False
             continue
-        values, is_clear = decided
-        columns.append(values)
-        if is_clear is not None:
-            cleared = cleared & is_clear
+        columns.append(decided.values)
+        if decided.is_plain:
+            plain.add(name)
+        if decided.is_clear is not None:
+            cleared = cleared & decided.is_clear
     lines = cells.select(columns)
     is_complete = lines.width == len(ReportLine.model_fields) + 1
     if is_complete:
         cleared = cleared & lines.select(_is_whole()).to_series()
         if cleared.all():
-            return Screened(lines, [])
+            return Screened(lines, [], frozenset(plain))
     suspects = cells.filter(~cleared)
     return Screened(
         lines.filter(cleared) if is_complete else pl.DataFrame(schema=_line_schema()),
@@ -136,28 +140,40 @@ def _is_whole() -> pl.Expr:
 
 # A column; or where all rows say the same, an expression, so that it stays one value.
 _Values = pl.Series | pl.Expr
-_Decided = tuple[_Values, pl.Series | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A field's values, and where they stand for sure; elsewhere they mean nothing.
+
+    Attributes:
+        values: of the field.
+        is_clear: where they stand; None for everywhere.
+        is_plain: whether every text has the form that the field asks for.
+    """
+
+    values: _Values
+    is_clear: pl.Series | None = None
+    is_plain: bool = False
 
 
 def _default(name: str, field: FieldInfo) -> _Decided | None:
     if field.default is PydanticUndefined:
         return None
-    return pl.lit(field.default, USAGE_LINE_SCHEMA[name]).alias(name), None
+    return _Decided(pl.lit(field.default, USAGE_LINE_SCHEMA[name]).alias(name))
 
 
 def _decide(
     name: str, field: FieldInfo, texts: pl.Series, reading: ColumnReading | None, may_hold_nul: bool
 ) -> _Decided:
-    """The field's values, and where they stand for sure; elsewhere they mean nothing."""
     if _is_constant(texts):
         table = _one_by_one(name, field, texts.head(1), reading)
         refused = pl.repeat(False, texts.len(), dtype=pl.Boolean, eager=True)
-        return pl.lit(table[name]).first().alias(name), None if table["clear"][0] else refused
+        value = pl.lit(table[name]).first().alias(name)
+        return _Decided(value, None if table["clear"][0] else refused)
     form = _form_of(name)
     if form is None or (reading is not None and reading.as_plain is None):
-        table = _one_by_one(name, field, texts.unique(), reading)
-        found = _looked_up(texts, table)
-        return found[name], None if table["clear"].all() else found["clear"]
+        return _Decided(*_looked_up(name, field, texts, reading))
     plain = texts
     if reading is not None and reading.as_plain is not None:
         plain = pl.select(reading.as_plain(pl.lit(texts))).to_series()
@@ -167,16 +183,22 @@ def _decide(
         # What has no text has the default; that is not for the form to say, unless it is "".
         unclear = unclear | is_empty
     if not unclear.any():
-        return values, None
-    table = _one_by_one(name, field, texts.filter(unclear).unique(), reading)
-    found = _looked_up(texts, table)
-    merged = pl.select(pl.when(unclear).then(found[name]).otherwise(values).alias(name))
-    return merged.to_series(), ~unclear | found["clear"].fill_null(value=False)
+        return _Decided(values, None, is_plain=True)
+    found, clear = _looked_up(name, field, _only(texts, unclear), reading)
+    merged = pl.select(pl.when(unclear).then(found).otherwise(values).alias(name)).to_series()
+    return _Decided(merged, None if clear is None else ~unclear | clear.fill_null(value=False))
 
 
-def _looked_up(texts: pl.Series, table: pl.DataFrame) -> pl.DataFrame:
-    """The table's row for each text that it has."""
-    return pl.DataFrame({"t": texts}).join(table, on="t", how="left", maintain_order="left")
+def _looked_up(
+    name: str, field: FieldInfo, texts: pl.Series, reading: ColumnReading | None
+) -> tuple[pl.Series, pl.Series | None]:
+    """Values of texts by their distinct ones, and where they are clear; null where a text is."""
+    # As Arrow numbers its distinct texts, so that none has to be looked for.
+    numbered = texts.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
+    table = _one_by_one(name, field, numbered.dictionary.to_pylist(), reading)
+    numbers = pl.Series(numbered.indices)
+    values = table[name].gather(numbers)
+    return values, None if table["clear"].all() else table["clear"].gather(numbers)
 
 
 def _one_by_one(
@@ -262,7 +284,9 @@ def _amount_form(texts: pl.Series, _: bool) -> pl.Series:
 
 
 def _units_form(texts: pl.Series, _: bool) -> pl.Series:
-    return _only(texts, texts.str.contains(_PLAIN_UNITS)).cast(pl.Int64)
+    # To Polars a text is an integer if it is digits, with a sign or none before them.
+    units = texts.cast(pl.Int64, strict=False)
+    return _only(units, units.is_between(-UNITS_MAX, UNITS_MAX))
 
 
 def _isrc_form(texts: pl.Series, _: bool) -> pl.Series:

@@ -172,7 +172,8 @@ def read_block(
         lines = lines.sort("row_number")
     for word, numbers in notes.items():
         lines = noted(lines, word, numbers)
-    return ReadBlock(with_notes(lines), validated.rejections)
+    lines = with_notes(lines, all_isrcs_hold="isrc" in screened.plain)
+    return ReadBlock(lines, validated.rejections)
 
 
 def noted(lines: pl.DataFrame, word: str, numbers: Collection[int]) -> pl.DataFrame:

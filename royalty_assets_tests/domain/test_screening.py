@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from royalty_assets.domain.identifiers import normalise_gtin
+from royalty_assets.domain.identifiers import normalise_gtin, normalise_isrc
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.notes import count_notes, with_notes
@@ -123,6 +123,10 @@ def nearly_valid(draw) -> dict[str, str]:
 @example([VALID | {"amount": ""}, VALID | {"currency": ""}, VALID], ".")
 @example([{"used_on": "2025-03-01", "territory": "DE", "title": "T", "units": "1.234"}], ",")
 @example([{"used_on": "2025-03-01", "territory": "DE", "title": "T", "units": "12.0"}], ".")
+@example([VALID | {"units": "+5"}, VALID | {"units": "0" * 40 + "7"}, VALID], ".")
+@example([VALID | {"units": str(10**12)}, VALID | {"units": str(10**12 + 1)}, VALID], ".")
+@example([VALID, VALID | {"isrc": "DEUM70600055"}], ".")
+@example([VALID, VALID | {"isrc": "us-um7-06-00055"}], ".")
 def test_the_screen_and_the_models_never_disagree(rows, decimal):
     rows = [{name: stripped(text) for name, text in row.items()} for row in rows]
     read = readings(decimal)
@@ -141,6 +145,8 @@ def test_the_screen_and_the_models_never_disagree(rows, decimal):
         }
     suspects = {number for number, _ in screened.suspects}
     assert cleared.keys() | suspects == set(range(len(rows)))
+    if "isrc" in screened.plain:
+        assert all(normalise_isrc(row["isrc"]) == row["isrc"] for row in rows)
 
 
 def test_ordinary_rows_are_all_cleared():
