@@ -13,6 +13,7 @@ from functools import cache
 from typing import Annotated, Any
 
 import polars as pl
+import pyarrow.compute as pc
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -194,7 +195,7 @@ def _looked_up(
 ) -> tuple[pl.Series, pl.Series | None]:
     """Values of texts by their distinct ones, and where they are clear; null where a text is."""
     # As Arrow numbers its distinct texts, so that none has to be looked for.
-    numbered = texts.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
+    numbered = pc.dictionary_encode(texts.to_arrow(compat_level=pl.CompatLevel.oldest()))
     table = _one_by_one(name, field, numbered.dictionary.to_pylist(), reading)
     numbers = pl.Series(numbered.indices)
     values = table[name].gather(numbers)

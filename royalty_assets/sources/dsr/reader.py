@@ -614,7 +614,7 @@ class DsrFile:
             ),
             orient="row",
         )
-        joined = table.join(summaries, on="summary", how="left", maintain_order="left")
+        joined = _beside(table, summaries, "summary")
         is_unknown = joined["territory"].is_null()
         if not is_unknown.any():
             return joined, []
@@ -894,6 +894,12 @@ def _first_filled(names: Sequence[str]) -> pl.Expr:
     return last
 
 
+def _beside(table: pl.DataFrame, told: pl.DataFrame, key: str) -> pl.DataFrame:
+    """What is told once of each key beside the table's rows, whose other columns stay untouched."""
+    found = table.select(key).join(told, on=key, how="left", maintain_order="left")
+    return table.hstack(found.drop(key))
+
+
 def _with_resource(table: pl.DataFrame, resources: pl.DataFrame) -> pl.DataFrame:
     """Beside each record of use the resource that it names, or its block's only one."""
     for name in ("transacted_resource", "transacted_release", "dsp_recording_id", "dsp_release_id"):
@@ -908,10 +914,7 @@ def _with_resource(table: pl.DataFrame, resources: pl.DataFrame) -> pl.DataFrame
     names_none = (pl.col("transacted_resource") == "") & (pl.col("transacted_release") == "")
     table = table.with_columns(named.alias("wanted"), names_none.alias("names_none"))
     only = told.unique("block_number", keep="none")
-    joined = table.join(
-        only.select("block_number", "reference", *found),
-        on="block_number", how="left", maintain_order="left",
-    )  # fmt: skip
+    joined = _beside(table, only.select("block_number", "reference", *found), "block_number")
     # Most blocks have one resource, and their records name it, or none and so mean it.
     is_only = (
         (pl.col("wanted") == pl.col("reference"))
