@@ -17,10 +17,10 @@ from royalty_assets.domain.terms import Period
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog
 from royalty_assets.pipeline.context import CATALOG_FEED, CATALOG_PARTITION, PipelineContext
+from royalty_assets.pipeline.contracts import CONTRACTS_FOLDER, RATES_FOLDER
 from royalty_assets.pipeline.periods import committed_months, ledger_in_force
 from royalty_assets.sources.contract_files import read_contract_folder, read_rate_folder
 
-_CONTRACTS_FOLDER, _RATES_FOLDER = "contracts", "rates"
 _WHOLE_RULES = frozenset({"share:sum", "share:repeated_rights_holder"})
 _LETTERS_MAX = 1_000_000
 
@@ -44,9 +44,9 @@ def contract_findings(
     if month is None and committed:
         at = committed[-1].window.start
     period = Period(at.date().replace(day=1))
-    files = read_contract_folder(context.home / _CONTRACTS_FOLDER)
+    files = read_contract_folder(context.home / CONTRACTS_FOLDER)
     contracts, problems = build_contracts(files.files, files.problems)
-    rate_files = read_rate_folder(context.home / _RATES_FOLDER)
+    rate_files = read_rate_folder(context.home / RATES_FOLDER)
     rates, rate_problems = build_rates(rate_files.rows)
     recordings, shares, broken = _catalog(context)
     subject = Subject(
