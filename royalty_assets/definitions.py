@@ -8,6 +8,7 @@ import dagster as dg
 from royalty_assets.domain.feeds import Project
 from royalty_assets.orchestration.adjudication import decisions_sensor, rematch_job
 from royalty_assets.orchestration.assets import project_assets
+from royalty_assets.orchestration.closing import closing_asset, closing_job, closing_schedule
 from royalty_assets.orchestration.deliveries import (
     deliveries_asset,
     deliveries_job,
@@ -35,17 +36,18 @@ def build_defs(
     # The decisions' sensor and the definitions have to mean the very same jobs.
     after_decisions = [*map(rematch_job, project.feeds), month_end_job(project)]
     return dg.Definitions(
-        assets=[*project_assets(project), deliveries_asset(project)],
+        assets=[*project_assets(project), closing_asset(months), deliveries_asset(project)],
         jobs=[
             *map(chain_job, project.feeds),
             *after_decisions,
             deliveries_job(),
+            closing_job(),
         ],
         sensors=[
             *(delivery_sensor(feed, feed_partitions(feed)) for feed in project.feeds),
             decisions_sensor(project, after_decisions),
         ],
-        schedules=[month_end_schedule(months), deliveries_schedule()],
+        schedules=[month_end_schedule(months), deliveries_schedule(), closing_schedule(months)],
         resources={"session": session or PipelineSession(settings, project)},
         # A process per step would pay the imports again for each of them.
         executor=dg.in_process_executor,

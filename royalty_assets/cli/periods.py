@@ -295,12 +295,18 @@ def close_and_check(home: Path) -> bool:
     with VerifyProgress(console) as progress:
         found = verify_quickly(context, told=progress.told)
     is_whole = show_verification(console, found)
-    summary = statement_tables(context, month).statements.sort("amount_paid", descending=True)
+    summary = statement_tables(context, month).statements.sort("lines", descending=True)
     payee, currency = summary.select("payee_id", "payee_currency").row(0)
     text = receipt(context, month, payee, currency, 1)
     console.print(f"\nReceipt of line 1 of {payee}'s statement, checked as the payee would:")
     for what, told in verify(text.encode()):
         console.print(f"  [green]✓[/] {what}: {escape(told)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"\n`royalty-assets receipt {month.key[:7]}/{payee}/{currency}/1 --home {home}` gives it, "
+        f"`royalty-assets statements {home} --payee {payee}` the statement.",
+        highlight=False,
+        soft_wrap=True,
+    )
     session.close()
     return is_whole
 

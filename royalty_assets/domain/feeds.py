@@ -277,7 +277,7 @@ class DriftConfig(_Configured):
 
 
 _PROJECT_ASSETS = frozenset(
-    {"catalog", "contracts", "deliveries", "ledger", "payouts", "statements"}
+    {"catalog", "closing", "contracts", "deliveries", "ledger", "payouts", "statements"}
 )
 
 

@@ -8,7 +8,7 @@ import dagster as dg
 from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.feeds import Project
 from royalty_assets.domain.windows import Cadence, Partition
-from royalty_assets.orchestration.assets import LEDGER_KEY, PAYOUTS_KEY, stage_key
+from royalty_assets.orchestration.assets import LEDGER_KEY, PAYOUTS_KEY, STATEMENTS_KEY, stage_key
 
 MONTH_END_JOB = "month_end"
 CRON = "0 6 5 * *"
@@ -20,8 +20,8 @@ def month_end_job(project: Project) -> Any:  # dagster has no public name for an
     pools = [stage_key(feed, Stage.POOL) for feed in project.feeds if feed.has_pool]
     return dg.define_asset_job(
         MONTH_END_JOB,
-        selection=dg.AssetSelection.assets(*pools, LEDGER_KEY, PAYOUTS_KEY),
-        description="Takes one month's pools, posts its ledger and pays it out.",
+        selection=dg.AssetSelection.assets(*pools, LEDGER_KEY, PAYOUTS_KEY, STATEMENTS_KEY),
+        description="Takes one month's pools, posts its ledger, pays it out and states it.",
     )
 
 
