@@ -9,6 +9,7 @@ residue, a line of its own. Every act is in the journal, and the balance says wh
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -27,7 +28,7 @@ from royalty_assets.domain.money import (
 )
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE, atoms_to_series, series_to_atoms
 from royalty_assets.domain.rates import RATE_WHOLE, Rate, Rates
-from royalty_assets.domain.settlement import Earning, Settled, charged_by, settle
+from royalty_assets.domain.settlement import Earning, OfPayees, Settled, charged_by, settle
 from royalty_assets.domain.splits import ATOMS, converted, to_amount_column, to_atom_column
 from royalty_assets.domain.statements import STATEMENT_MOVEMENT_SCHEMA, Movement
 from royalty_assets.domain.terms import (
@@ -110,9 +111,14 @@ CONVERSION_SCHEMA: dict[str, pl.DataType] = {
 }
 """The rates that were applied to earnings of a period."""
 
-ROWS_AT_ONCE = 500_000
+ROWS_AT_ONCE = 200_000
 _ANY_PERIOD = Period(date(2000, 1, 1))
 _SAFE_SUM_MAX = 10**37
+_SUMS_WAITING_MAX = 1_000_000
+_HELD_KEY = list(HELD_SCHEMA)[:-2]
+_AMOUNTS = "^(payee_)?amount$"
+_UNLISTED = Payee(payee="unlisted")
+"""Who no contract file says anything about: nothing is withheld, no payment is too small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +265,15 @@ class PayoutBuilder:
         self._period = period
         self._opening = opening
         self._terms = Terms(contracts, shares, rates, period, opening.reached)
-        self._names = dict(shares.select("rights_holder_id", "rights_holder_name").rows())
-        self._sums: dict[_EarningKey, _Sum] = {}
-        self._held: list[pl.DataFrame] = []
+        self._names = dict(
+            shares.select("rights_holder_id", "rights_holder_name")
+            .unique("rights_holder_id", keep="last")
+            .rows()
+        )
+        self._sums: dict[tuple[str, ...], _Sum] = {}  # by the fields of _EarningKey
+        self._waiting: list[pl.DataFrame] = []  # sums of slices, to be folded into those
+        self._waiting_at_most = 0
+        self._held: dict[tuple[str, ...], tuple[int, int]] = {}
         self._applied: dict[tuple[str, str, str], Rate] = {}
 
     def lines(self, ledger: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -283,8 +295,7 @@ class PayoutBuilder:
             rows.with_columns(receipts.alias("receipts"), corrects).select(RECEIPT_COLUMNS)
         )
         self._add(division.earnings)
-        if not division.held.is_empty():
-            self._held.append(division.held)
+        self._hold(division.held)
         return division.earnings.with_columns(
             to_amount_column(division.earnings[name]) for name in ("receipts", "amount")
         ).select(PAYOUT_LINE_SCHEMA.keys())
@@ -306,7 +317,7 @@ class PayoutBuilder:
         )
         for held, factor in ((before.held, -1), (now.held, 1)):
             atoms = to_atom_column(held["amount"]) * pl.Series([factor], dtype=ATOMS)
-            self._held.append(
+            self._hold(
                 held.with_columns(
                     pl.col("units") * factor,
                     atoms.alias("receipts"),
@@ -315,26 +326,47 @@ class PayoutBuilder:
             )
         return lines
 
+    def _hold(self, held: pl.DataFrame) -> None:
+        for *of, units, atoms in held.select(*_HELD_KEY, "units", "receipts").iter_rows():
+            known = self._held.get(tuple(of), (0, 0))
+            self._held[tuple(of)] = (known[0] + units, known[1] + atoms)
+
     def _add(self, earnings: pl.DataFrame) -> None:
-        key = list(_EarningKey._fields)
-        with_payee_amount = self._with_payee_amount(earnings)
-        bound = int(with_payee_amount.select(pl.col("payee_amount", "amount").abs().max())
-                    .max_horizontal().fill_null(0)[0])  # fmt: skip
-        if bound * max(earnings.height, 1) > _SAFE_SUM_MAX:
-            sums = _summed_one_by_one(with_payee_amount, key)
-        else:
-            sums = with_payee_amount.group_by(key).agg(
-                pl.len().alias("lines"), pl.col("amount").sum(), pl.col("payee_amount").sum()
-            ).rows()  # fmt: skip
-        for holder, role, contract_id, currency, corrects, lines, atoms, payee_atoms in sums:
-            total = self._sums.setdefault(
-                _EarningKey(holder, role, contract_id, currency, corrects), _Sum()
-            )
+        if earnings.is_empty():
+            return
+        earnings = self._with_payee_amount(earnings)
+        largest = max(map(int, earnings.select(pl.col(_AMOUNTS).abs().max()).row(0)))
+        at_most = largest * earnings.height
+        if self._waiting_at_most + at_most > _SAFE_SUM_MAX:
+            self._fold()
+        if at_most > _SAFE_SUM_MAX:
+            self._add_sums(_summed_one_by_one(earnings))
+            return
+        sums = _summed(earnings, pl.len().cast(pl.Int64).alias("lines"))
+        self._waiting.append(sums)
+        self._waiting_at_most += at_most
+        if sum(waiting.height for waiting in self._waiting) > _SUMS_WAITING_MAX:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Add up what has been summed column-wise; Python's integers have no end."""
+        if self._waiting:
+            self._add_sums(_summed(pl.concat(self._waiting), pl.col("lines").sum()).rows())
+        self._waiting = []
+        self._waiting_at_most = 0
+
+    def _add_sums(self, sums: Iterable[tuple[Any, ...]]) -> None:
+        for row in sums:
+            of, (lines, atoms, payee_atoms) = row[:-3], row[-3:]
+            total = self._sums.get(of)
+            if total is None:
+                total = self._sums[of] = _Sum()
             total.lines += lines
             total.atoms += atoms
             total.payee_atoms += payee_atoms
 
     def _with_payee_amount(self, earnings: pl.DataFrame) -> pl.DataFrame:
+        """Earnings with ``payee_amount``, where any of them are converted."""
         converting = [p.payee for p in self._contracts.payees.values() if p.currency is not None]
         concerned = earnings.lazy().filter(
             pl.col("rights_holder_id").is_in(converting) & (pl.col("role") != Role.DEDUCTION)
@@ -347,7 +379,7 @@ class PayoutBuilder:
             if (rate := self._rate_of(*pair)) is not None
         ]
         if not rates:
-            return earnings.with_columns(pl.col("amount").alias("payee_amount"))
+            return earnings
         schema: dict[str, pl.DataType] = {**dict.fromkeys(asked, pl.String()), "parts": ATOMS}
         return (
             earnings.join(
@@ -380,6 +412,7 @@ class PayoutBuilder:
             ledger: all of it; only receivables and suspense are read of it.
             lines: to be a part of the result.
         """
+        self._fold()
         closing = self._closing()
         journal = Journal()
         settlements = self._settle(journal, closing)
@@ -416,7 +449,8 @@ class PayoutBuilder:
 
     def _settle(self, journal: Journal, closing: Accounts) -> list[Settled]:
         by_payee: dict[tuple[str, str], list[Earning]] = {key: [] for key in self._opening.payees()}
-        for key, total in sorted(self._sums.items()):
+        for of, total in sorted(self._sums.items(), key=itemgetter(0)):
+            key = _EarningKey(*of)
             if key.role == Role.DEDUCTION:
                 journal.transfer(
                     "deduct", Book.RECORDING_PAYABLE, Book.DEDUCTION, key.currency, total.atoms,
@@ -433,11 +467,18 @@ class PayoutBuilder:
                     total.atoms, total.payee_atoms, told,
                 )
             )  # fmt: skip
+        of_payees = OfPayees.build(self._contracts, self._opening)
         return [
             settle(
-                payee_id, currency, earnings, self._contracts, self._period, self._opening, closing
+                *payee_and_currency,
+                earnings,
+                self._contracts,
+                of_payees,
+                self._period,
+                self._opening,
+                closing,
             )
-            for (payee_id, currency), earnings in sorted(by_payee.items())
+            for payee_and_currency, earnings in sorted(by_payee.items(), key=itemgetter(0))
         ]
 
     def _round(self, settlements: Iterable[Settled]) -> dict[tuple[str, str], _Round]:
@@ -456,7 +497,7 @@ class PayoutBuilder:
         return rounds
 
     def _payee(self, payee_id: str) -> Payee:
-        return self._contracts.payees.get(payee_id) or Payee(payee=payee_id)
+        return self._contracts.payees.get(payee_id, _UNLISTED)
 
     def _withhold(self, payee_id: str, currency: str, atoms: int) -> _Round:
         minor_unit = 10 ** (AMOUNT_DECIMALS - minor_unit_decimals(currency))
@@ -465,6 +506,8 @@ class PayoutBuilder:
             for tax in self._payee(payee_id).withholding
             if tax.is_in_force(self._period.last)
         ]
+        if not due:
+            return _Round(atoms)
         kept = 100 * 10**6 - sum(parts for _, parts in due)
         weights = [("", kept), *((f"{i:03d}", parts) for i, (_, parts) in enumerate(due))]
         paid, *withheld = split_exactly(atoms // minor_unit, weights)
@@ -498,20 +541,12 @@ class PayoutBuilder:
 
     def held(self) -> pl.DataFrame:
         """``HELD_SCHEMA`` of what has been divided so far."""
-        if not self._held:
-            return pl.DataFrame(schema=HELD_SCHEMA)
-        key = list(HELD_SCHEMA)[:-2]
-        sums: dict[tuple[str, ...], tuple[int, int]] = {}
-        for frame in self._held:
-            for *of, units, atoms in frame.select(*key, "units", "receipts").iter_rows():
-                known = sums.get(tuple(of), (0, 0))
-                sums[tuple(of)] = (known[0] + units, known[1] + atoms)
-        keys = sorted(k for k, of in sums.items() if any(of))
+        keys = sorted(key for key, of in self._held.items() if any(of))
         return pl.DataFrame(
             [
-                *(pl.Series(n, [k[i] for k in keys], pl.String) for i, n in enumerate(key)),
-                pl.Series("units", [sums[k][0] for k in keys], pl.Int64),
-                atoms_to_series("amount", [sums[k][1] for k in keys]),
+                *(pl.Series(n, [k[i] for k in keys], pl.String) for i, n in enumerate(_HELD_KEY)),
+                pl.Series("units", [self._held[k][0] for k in keys], pl.Int64),
+                atoms_to_series("amount", [self._held[k][1] for k in keys]),
             ]
         )
 
@@ -555,15 +590,38 @@ class PayoutBuilder:
         return pl.DataFrame(rows, schema=CONVERSION_SCHEMA, orient="row")
 
 
-def _summed_one_by_one(earnings: pl.DataFrame, key: list[str]) -> list[tuple[Any, ...]]:
-    """Sums of amounts so large that 128 bits might not hold them."""
+def _summed(earnings: pl.DataFrame, lines: pl.Expr) -> pl.DataFrame:
+    """The fields of ``_EarningKey``, ``lines``, and the sums of both amounts."""
+    key = list(_EarningKey._fields)
+    # Most of the key says the same in every row, and grouping by texts is what takes long.
+    is_constant = earnings.select((pl.col(key) == pl.col(key).first()).all())
+    varying = [name for name in key if not is_constant[name][0]] or key[:1]
+    sums = earnings.group_by(varying).agg(lines, pl.col(_AMOUNTS).sum())
+    return sums.select(
+        *(name if name in varying else pl.lit(earnings[name][0]).alias(name) for name in key),
+        "lines",
+        "amount",
+        _payee_amount_of(sums),
+    )
+
+
+def _summed_one_by_one(earnings: pl.DataFrame) -> list[tuple[Any, ...]]:
+    """The same of amounts so large that 128 bits might not hold their sum."""
+    key = list(_EarningKey._fields)
     sums: dict[tuple[Any, ...], list[int]] = {}
-    for *of, atoms, payee_atoms in earnings.select(*key, "amount", "payee_amount").iter_rows():
+    amounts = earnings.select(*key, "amount", _payee_amount_of(earnings))
+    for *of, atoms, payee_atoms in amounts.iter_rows():
         total = sums.setdefault(tuple(of), [0, 0, 0])
         total[0] += 1
         total[1] += atoms
         total[2] += payee_atoms
     return [(*of, *total) for of, total in sums.items()]
+
+
+def _payee_amount_of(earnings: pl.DataFrame) -> pl.Expr:
+    """It is there only where something was converted."""
+    name = "payee_amount" if "payee_amount" in earnings.columns else "amount"
+    return pl.col(name).alias("payee_amount")
 
 
 def _earn(journal: Journal, key: _EarningKey, total: _Sum, into: str) -> None:
@@ -616,11 +674,11 @@ def _hold(held: pl.DataFrame, journal: Journal) -> None:
 
 
 def _movement_frame(settlements: list[Settled]) -> pl.DataFrame:
-    order = list(Movement)
+    order = {movement: place for place, movement in enumerate(Movement)}
     rows = [
         (s.payee_id, s.currency, str(m.movement), m.reference, m.explanation, m.atoms)
         for s in settlements
-        for m in sorted(s.movements, key=lambda m: order.index(m.movement))
+        for m in sorted(s.movements, key=lambda m: order[m.movement])
     ]
     names = list(PAYEE_MOVEMENT_SCHEMA)[:-1]
     return pl.DataFrame(

@@ -77,11 +77,38 @@ class Settled:
             self.movements.append(Moved(movement, reference, explanation, atoms))
 
 
+@dataclass(frozen=True, slots=True)
+class OfPayees:
+    """What is looked up for each payee in turn, by (payee, currency).
+
+    Attributes:
+        accounts: recoupment accounts, in the order in which they recoup.
+        reserves: held at the start of the period.
+    """
+
+    accounts: Mapping[tuple[str, str], Sequence[RecoupmentAccount]]
+    reserves: Mapping[tuple[str, str], Sequence[Tranche]]
+
+    @classmethod
+    def build(cls, contracts: Contracts, opening: Accounts) -> "OfPayees":
+        """Sort accounts and reserves by whose they are."""
+        accounts: dict[tuple[str, str], list[RecoupmentAccount]] = {}
+        for account in sorted(
+            contracts.accounts.values(), key=lambda a: (a.group, a.order, a.account)
+        ):
+            accounts.setdefault((account.payee, account.currency), []).append(account)
+        reserves: dict[tuple[str, str], list[Tranche]] = {}
+        for tranche in sorted(opening.reserves):
+            reserves.setdefault((tranche.payee_id, tranche.currency), []).append(tranche)
+        return cls(accounts, reserves)
+
+
 def settle(
     payee_id: str,
     currency: str,
     earnings: Sequence[Earning],
     contracts: Contracts,
+    of_payees: OfPayees,
     period: Period,
     opening: Accounts,
     closing: Accounts,
@@ -93,6 +120,7 @@ def settle(
         currency: that it is paid in; all that is moved is in it.
         earnings: of the period.
         contracts: in force.
+        of_payees: made of the contracts and the opening balances.
         period: the accounting month.
         opening: balances at its start.
         closing: balances at its end, which reserves and what is recouped are added to.
@@ -109,10 +137,12 @@ def settle(
     for contract_id, atoms in _hold_reserves(settled, earnings, contracts, period, closing).items():
         account = _account_of(contracts, contract_id, payee_id)
         available[account] = available.get(account, 0) - atoms
-    for tranche in _release(settled, period, opening, closing):
+    reserves = of_payees.reserves.get((payee_id, currency), ())
+    for tranche in _release(settled, reserves, period, closing):
         account = _account_of(contracts, tranche.contract_id, payee_id)
         available[account] = available.get(account, 0) + tranche.atoms
-    _recoup(settled, available, contracts, period, opening, closing)
+    accounts = of_payees.accounts.get((payee_id, currency), ())
+    _recoup(settled, available, accounts, period, opening, closing)
     return settled
 
 
@@ -189,12 +219,10 @@ def _hold_reserves(
 
 
 def _release(
-    settled: Settled, period: Period, opening: Accounts, closing: Accounts
+    settled: Settled, reserves: Iterable[Tranche], period: Period, closing: Accounts
 ) -> list[Tranche]:
     released = []
-    for tranche in sorted(opening.reserves):
-        if (tranche.payee_id, tranche.currency) != (settled.payee_id, settled.currency):
-            continue
+    for tranche in reserves:
         if tranche.due_in > period.label:
             closing.reserves.append(tranche)
             continue
@@ -207,20 +235,12 @@ def _release(
 def _recoup(
     settled: Settled,
     available: Mapping[str, int],
-    contracts: Contracts,
+    accounts: Sequence[RecoupmentAccount],
     period: Period,
     opening: Accounts,
     closing: Accounts,
 ) -> None:
     """Recoup each account from its own earnings, then the others of its group from the rest."""
-    accounts = sorted(
-        (
-            account
-            for account in contracts.accounts.values()
-            if (account.payee, account.currency) == (settled.payee_id, settled.currency)
-        ),
-        key=lambda account: (account.group, account.order, account.account),
-    )
     left = dict(available)
     open_charges: dict[str, int] = {}
     for account in accounts:

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 
+from royalty_assets.domain import payouts
 from royalty_assets.domain.accounts import Accounts
 from royalty_assets.domain.contracts import build_contracts
 from royalty_assets.domain.money_columns import series_to_atoms
@@ -341,6 +342,42 @@ def test_a_cent_that_cannot_be_halved_goes_to_the_larger_part_then_the_smaller_n
     (made,) = months([line("0.009")])
     assert amounts(made) == {}
     assert made.balance["residue"].to_list() == [Decimal("0.009")]
+
+
+def test_an_atom_that_cannot_be_halved_goes_to_the_smaller_name_whatever_the_order():
+    """2 atoms by 75 % and 25 % are 1.5 and 0.5, by 50 % and 50 % of 1 atom a half each."""
+
+    def atoms(made):
+        parts = zip(made.lines["rights_holder_id"], series_to_atoms(made.lines["amount"]),
+                    strict=True)  # fmt: skip
+        return dict(sorted(parts))
+
+    splits = {"R1": {"bob": Fraction(1, 4), "ann": Fraction(3, 4)}}
+    (made,) = months([line("2e-18")], splits=splits)
+    assert atoms(made) == {"ann": 2, "bob": 0}
+    halves = [{"payee": "bob", "percent": 50}, ann(50)]
+    (made,) = months(
+        [line("1e-18")], content={"contracts": [contract(participants=halves, remainder_to=None)]}
+    )
+    assert atoms(made) == {"ann": 1, "bob": 0}
+
+
+def test_money_without_units_pays_what_lies_above_a_boundary_that_is_just_reached():
+    """100 units are all below; what comes then, without units, is at the higher percentage."""
+    terms = contract(
+        participants=[ann(10)], escalations=[{"above_units": 100, "percents": {"ann": 20}}]
+    )
+    (made,) = months([line(10, 100), line(100, 0)], content={"contracts": [terms]})
+    assert amounts(made) == {"ann": "21", "label": "89"}
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 100])
+def test_the_largest_amounts_are_summed_as_exactly_as_small_ones(rows_at_once, monkeypatch):
+    """99,999,999,999,999,999,999.00 comes and goes; of the 8.00 beside it halves are left."""
+    monkeypatch.setattr(payouts, "ROWS_AT_ONCE", rows_at_once)
+    largest = 10**20 - 1
+    (made,) = months([line(6), line(largest), line(1), line(-largest), line(1)])
+    assert amounts(made) == {"ann": "4", "bob": "4"}
 
 
 def test_what_was_counted_is_kept_when_a_contract_no_longer_escalates():
