@@ -6,7 +6,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui desk test lint format bench bench-matching bench-lookups bench-verify fuzz lock clean
+.PHONY: help demo ui desk test lint format bench bench-matching bench-lookups bench-payouts bench-verify \
+	fuzz lock clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +51,11 @@ bench-lookups: .venv/dev ## Look dirty names up in a million recordings (SCALE=0
 
 bench-verify: .venv/dev ## Measure the hashing of `verify` beside plain sha256.
 	@$(BIN)/python -m benchmarks.verifying
+
+bench-payouts: .venv/dev ## Pay 1, 2.5 and 5 million ledger rows out beside DuckDB (SCALE=0.1 for fewer).
+	@$(MAKE) --no-print-directory .venv/splink/installed \
+		|| echo "DuckDB could not be installed; measuring without it"
+	@$(BIN)/python -m benchmarks.payouts
 
 fuzz: .venv/dev ## Fuzz the report readers with atheris (FUZZ_SECONDS=60).
 	@$(BIN)/uv pip install --quiet atheris
