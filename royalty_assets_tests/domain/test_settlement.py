@@ -380,6 +380,19 @@ def test_the_largest_amounts_are_summed_as_exactly_as_small_ones(rows_at_once, m
     assert amounts(made) == {"ann": "4", "bob": "4"}
 
 
+def test_a_line_from_one_boundary_over_the_next_is_divided_between_the_two_above():
+    """10 % of 100 units; then, of 150 units and 30.00, 20.00 at 20 % and 10.00 at 50 %."""
+    terms = contract(
+        participants=[ann(10)],
+        escalations=[
+            {"above_units": 100, "percents": {"ann": 20}},
+            {"above_units": 200, "percents": {"ann": 50}},
+        ],
+    )
+    (made,) = months([line(10, 100), line(30, 150)], content={"contracts": [terms]})
+    assert amounts(made) == {"ann": "10", "label": "30"}  # 1 + 4 + 5
+
+
 def test_what_was_counted_is_kept_when_a_contract_no_longer_escalates():
     """An amount stays an amount: 50,000.00 is more atoms than a count of units can hold."""
     terms = contract(
