@@ -84,8 +84,26 @@ class Statement:
     @property
     def content_sha256(self) -> str:
         """What its leaf in the log says; whoever logs it passes this to ``append_leaf``."""
-        tree = _tree(self)
-        return statement_sha256(_shown(self), root(tree, len(tree)), len(tree))
+        return content_sha256_of(self, line_entries(self))
+
+
+def line_entries(statement: Statement) -> list[bytes]:
+    """What the leaves of a statement's lines are the hashes of, in order."""
+    return [line_entry(_line(statement, index)) for index in range(len(statement.lines))]
+
+
+def content_sha256_of(statement: Statement, entries: Sequence[bytes]) -> str:
+    """``Statement.content_sha256``, where the entries of its lines have been made already."""
+    tree = MemoryTree(map(leaf_hash, entries))
+    return statement_sha256(_shown(statement), root(tree, len(tree)), len(tree))
+
+
+def line_of(entry: str) -> StatementLine:
+    """The line that an entry of ``line_entries``, as text, is of."""
+    told = json.loads(entry.partition("\n")[2])
+    return StatementLine(
+        told["line"], told["sources"], told["match"], told["contract"], told["steps"]
+    )
 
 
 def make_receipt(
@@ -164,14 +182,15 @@ def _line(statement: Statement, index: int) -> dict[str, Any]:
 
 
 def _tree(statement: Statement) -> MemoryTree:
-    entries = (line_entry(_line(statement, index)) for index in range(len(statement.lines)))
-    return MemoryTree(map(leaf_hash, entries))
+    return MemoryTree(map(leaf_hash, line_entries(statement)))
 
 
 def _plain(value: Any) -> Any:
     """Texts, lists and mappings of texts; numbers are refused, since they have many spellings."""
     match value:
         case str():
+            return value
+        case dict() if all(type(each) is str for each in (*value, *value.values())):
             return value
         case Mapping():
             return {str(name): _plain(each) for name, each in value.items()}

@@ -9,7 +9,7 @@ the period, whose Merkle root is over all that it was closed with.
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -20,7 +20,7 @@ from royalty_assets.audit import receipts
 from royalty_assets.audit.keys import RING_FOLDER, read_ring
 from royalty_assets.audit.merkle import MemoryTree, leaf_hash, root
 from royalty_assets.audit.notes import parse_note
-from royalty_assets.audit.receipts import StatementLine, make_receipt
+from royalty_assets.audit.receipts import make_receipt
 from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, combined_sha256
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
@@ -259,14 +259,17 @@ class _LoggedStatements:
                 lines=evidence.lines(statement, terms, version),
                 secret=secrets.token_bytes(receipts.SECRET_BYTES),
             )
+            entries = receipts.line_entries(shown)
             told.append(
                 (
                     shown.subject, shown.payee, shown.currency, json.dumps(shown.header),
-                    shown.secret.hex(), shown.content_sha256,
+                    shown.secret.hex(), receipts.content_sha256_of(shown, entries),
                 )
             )  # fmt: skip
-            for number, line in enumerate(shown.lines, start=1):
-                lines.append((shown.subject, number, json.dumps(asdict(line), ensure_ascii=False)))
+            lines += [
+                (shown.subject, number, entry.decode())
+                for number, entry in enumerate(entries, start=1)
+            ]
             if len(lines) >= _LINES_TOGETHER:
                 pieces.append(_evidence_frame(lines))
                 lines = []
@@ -400,7 +403,7 @@ def _shown(row: dict[str, str], evidence: pl.DataFrame, period: str) -> receipts
         currency=row["payee_currency"],
         revision=row["subject"].rpartition(".")[2],
         header=json.loads(row["header"]),
-        lines=[StatementLine(**json.loads(text)) for text in evidence["evidence"]],
+        lines=[receipts.line_of(entry) for entry in evidence["evidence"]],
         secret=bytes.fromhex(row["secret"]),
     )
 

@@ -292,21 +292,32 @@ def statements(
     summary = tables.statements
     if payee_id is not None:
         summary = summary.filter(pl.col("payee_id") == payee_id)
-    by_payee = list(_PAYEE)
     parts = {
-        name: getattr(tables, name).partition_by(by_payee, as_dict=True)
-        for name in ("lines", "movements", "recoupment", "reserves")
+        name: _Parts(getattr(tables, name), schema)
+        for name, schema in (
+            ("lines", STATEMENT_LINE_SCHEMA),
+            ("movements", STATEMENT_MOVEMENT_SCHEMA),
+            ("recoupment", RECOUPMENT_HISTORY_SCHEMA),
+            ("reserves", RESERVE_SCHEMA),
+        )
     }
-    schemas = {
-        "lines": STATEMENT_LINE_SCHEMA,
-        "movements": STATEMENT_MOVEMENT_SCHEMA,
-        "recoupment": RECOUPMENT_HISTORY_SCHEMA,
-        "reserves": RESERVE_SCHEMA,
-    }
-    for payee, currency, name in summary.select(*by_payee, "payee_name").iter_rows():
-        of_payee = {
-            table: parts[table].get((payee, currency), pl.DataFrame(schema={**_PAYEE, **schema}))
-            .select(schema.keys())
-            for table, schema in schemas.items()
-        }  # fmt: skip
+    for payee, currency, name in summary.select(*_PAYEE, "payee_name").iter_rows():
+        of_payee = {table: of_all.of(payee, currency) for table, of_all in parts.items()}
         yield Statement(payee, name, period, currency, **of_payee)
+
+
+class _Parts:
+    """A table of all payees, sorted by them, cut into that of each."""
+
+    def __init__(self, table: pl.DataFrame, schema: dict[str, pl.DataType]) -> None:
+        groups = (
+            table.select(*_PAYEE, pl.int_range(pl.len()).alias("row"))
+            .group_by(list(_PAYEE), maintain_order=True)
+            .agg(pl.col("row").first(), pl.len().alias("rows"))
+        )
+        self._places = {(payee, of): (row, rows) for payee, of, row, rows in groups.iter_rows()}
+        self._table = table.select(schema.keys())
+
+    def of(self, payee_id: str, currency: str) -> pl.DataFrame:
+        """The rows of one payee in one currency."""
+        return self._table.slice(*self._places.get((payee_id, currency), (0, 0)))
