@@ -21,7 +21,7 @@ from royalty_assets.pipeline.context import (
     LEDGER_FEED,
     PipelineContext,
 )
-from royalty_assets.pipeline.payouts import lines_due, payout_object
+from royalty_assets.pipeline.payouts import ledger_divided, payout_object
 from royalty_assets.storage.lake import read_frame
 
 DRIFT_CHECK = "catalog_drift_is_within_limits"
@@ -60,7 +60,7 @@ def catalog_drift(context: PipelineContext, month: Partition, ledger: pl.DataFra
     if lines is None:
         return []
     before = read_frame(context.lake, lines)
-    now = lines_due(context, month, ledger)
+    now = ledger_divided(context, month, ledger).lines
     moved = money_moved(sorted({change.recording_id for change in changes}), before, now)
     limits = context.project.drift.money_moved_max
     return drift_findings(changes, moved, {c: to_atoms(limit) for c, limit in limits.items()})

@@ -344,17 +344,18 @@ def _split_differences(
     ]
 
 
-def lines_due(context: PipelineContext, month: Partition, ledger: pl.DataFrame) -> pl.DataFrame:
-    """``PAYOUT_LINE_SCHEMA`` of a ledger by the terms in force; nothing is committed.
+def ledger_divided(context: PipelineContext, month: Partition, ledger: pl.DataFrame) -> Divided:
+    """A ledger's own recording payables by the terms in force; nothing is committed.
 
     Raises:
         StageBlockedError: if the contracts are red, or a rate is wanting.
     """
     contracts, rates = contracts_in_force(context)
     _, shares = shares_in_force(context)
-    builder = PayoutBuilder(shares, contracts, rates, period_of(month), Accounts())
     try:
-        return pl.concat([pl.DataFrame(schema=PAYOUT_LINE_SCHEMA), *builder.lines(ledger)])
+        return divide_ledger(
+            ledger, shares, contracts=contracts, rates=rates, period=period_of(month)
+        )
     except NoRateError as error:
         raise StageBlockedError(f"{month.key} cannot be paid out: {error}") from error
 

@@ -4,7 +4,7 @@ Both are of the same usage and the same money. Plays by listener are read where 
 and counted again from the validated lines where it does not.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,18 +12,21 @@ import polars as pl
 
 from royalty_assets.domain.allocation import AllocationModel
 from royalty_assets.domain.feeds import Feed
-from royalty_assets.domain.ledger import NO_CURRENCY, Account
-from royalty_assets.domain.money import split_exactly
+from royalty_assets.domain.ledger import LEDGER_SCHEMA, NO_CURRENCY, Account
 from royalty_assets.domain.money_columns import series_to_atoms
+from royalty_assets.domain.terms import Role
 from royalty_assets.domain.usage import RecordKind
 from royalty_assets.domain.windows import Partition
-from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog
+from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog, shares_in_force
 from royalty_assets.pipeline.context import PipelineContext, StageBlockedError
+from royalty_assets.pipeline.contracts import contracts_in_force
 from royalty_assets.pipeline.month import ledger_by, posted
-from royalty_assets.storage.lake import read_frame
+from royalty_assets.pipeline.payouts import ledger_divided
+from royalty_assets.storage.lake import read_table
 
 IN_SUSPENSE = "in suspense"
 HELD = "held, without shares"
+DEDUCTED = "deducted by contracts"
 
 
 class Change(NamedTuple):
@@ -115,12 +118,20 @@ def what_if(
         each.name: model if each.name in feeds else each.allocation
         for each in context.project.feeds
     }
-    before = _claimed(read_frame(context.lake, batch.objects[0]), list(feeds))
-    other = ledger_by(context, month, models)
-    after = _claimed(other, list(feeds))
-    recordings = _changes_of_recordings(context, before, after)
+    before, after = (
+        ledger.filter(_is_claim() & pl.col("feed").is_in(list(feeds)))
+        for ledger in (
+            read_table(context.lake, batch.objects[0], LEDGER_SCHEMA),
+            ledger_by(context, month, models),
+        )
+    )
     return WhatIf(
-        month.key, model, feeds, left_out, recordings, _changes_of_holders(context, recordings)
+        month.key,
+        model,
+        feeds,
+        left_out,
+        _changes_of_recordings(context, _claimed(before), _claimed(after)),
+        _changes_of_holders(context, month, before, after),
     )
 
 
@@ -147,13 +158,16 @@ def _feeds_to_compare(
     return compared, left_out
 
 
-def _claimed(ledger: pl.DataFrame, feeds: list[str]) -> pl.DataFrame:
-    """What each recording, or suspense, has of these feeds, with ``units``."""
-    is_claim = (pl.col("account") != Account.RECEIVABLE) & (pl.col("currency") != NO_CURRENCY)
-    return (
-        ledger.filter(is_claim & pl.col("feed").is_in(feeds))
-        .group_by("currency", "recording_id")
-        .agg(pl.col("units").sum(), (-pl.col("amount").sum()).alias("amount"))
+def _is_claim() -> pl.Expr:
+    """Lines of the month's own that say whom money is due to, or that it is not known."""
+    is_own = (pl.col("corrects") == "") & (pl.col("currency") != NO_CURRENCY)
+    return is_own & (pl.col("account") != Account.RECEIVABLE)
+
+
+def _claimed(claims: pl.DataFrame) -> pl.DataFrame:
+    """What each recording, or suspense, has, with ``units``."""
+    return claims.group_by("currency", "recording_id").agg(
+        pl.col("units").sum(), (-pl.col("amount").sum()).alias("amount")
     )
 
 
@@ -184,33 +198,41 @@ def _changes_of_recordings(
     return _largest_gain_first(changes)
 
 
-def _changes_of_holders(context: PipelineContext, recordings: list[Change]) -> list[Change]:
-    """The same by rights holder: each recording's money split by the shares in force."""
-    _, batch = catalog_in_force(context)
-    shares = load_catalog(context, batch).shares
-    splits: dict[str, list[tuple[str, int]]] = {}
-    names = {IN_SUSPENSE: "", HELD: ""}
-    for recording, holder, name, parts in shares.select(
-        "recording_id", "rights_holder_id", "rights_holder_name", "share_parts"
-    ).iter_rows():
-        splits.setdefault(recording, []).append((holder, parts))
-        names.setdefault(holder, name)
+def _changes_of_holders(
+    context: PipelineContext, month: Partition, before: pl.DataFrame, after: pl.DataFrame
+) -> list[Change]:
+    """The same by rights holder: each ledger divided by the contracts and shares in force."""
+    _, shares = shares_in_force(context)
+    contracts, _ = contracts_in_force(context)
+    names = dict(shares.select("rights_holder_id", "rights_holder_name").rows())
+    names |= {payee.payee: payee.name for payee in contracts.payees.values() if payee.name}
     due: dict[tuple[str, str], list[int]] = {}
-
-    def add(change: Change, side: int, amount: Callable[[Change], int]) -> None:
-        nobody = IN_SUSPENSE if change.key == IN_SUSPENSE else HELD
-        split = splits.get(change.key, [(nobody, 1)])
-        for (holder, _), part in zip(split, split_exactly(amount(change), split), strict=True):
-            due.setdefault((change.currency, holder), [0, 0])[side] += part
-
-    for change in recordings:
-        add(change, 0, lambda each: each.before)
-        add(change, 1, lambda each: each.after)
-    changes = [
-        Change(currency, holder, names[holder], "", 0, before, after)
-        for (currency, holder), (before, after) in due.items()
-    ]
-    return _largest_gain_first(changes)
+    for side, ledger in enumerate((before, after)):
+        divided = ledger_divided(context, month, ledger)
+        lines = divided.lines.with_columns(
+            pl.when(pl.col("role") == Role.DEDUCTION)
+            .then(pl.lit(DEDUCTED))
+            .otherwise("rights_holder_id")
+            .alias("key")
+        )
+        suspense = ledger.filter(pl.col("account") == Account.SUSPENSE)
+        for frame, sign in (
+            (lines.select("currency", "key", "amount"), 1),
+            (divided.held.select("currency", pl.lit(HELD).alias("key"), "amount"), 1),
+            (suspense.select("currency", pl.lit(IN_SUSPENSE).alias("key"), "amount"), -1),
+        ):
+            sums = frame.group_by("currency", "key").agg(pl.col("amount").sum())
+            for key, atoms in zip(
+                sums.select("currency", "key").rows(), series_to_atoms(sums["amount"]), strict=True
+            ):
+                due.setdefault(key, [0, 0])[side] += sign * atoms
+    nobody = {IN_SUSPENSE, HELD, DEDUCTED}
+    return _largest_gain_first(
+        [
+            Change(currency, key, "" if key in nobody else names.get(key, key), "", 0, *amounts)
+            for (currency, key), amounts in due.items()
+        ]
+    )
 
 
 def _largest_gain_first(changes: list[Change]) -> list[Change]:

@@ -25,6 +25,7 @@ from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.pipeline.catalog import shares_in_force
 from royalty_assets.pipeline.context import StageBlockedError
 from royalty_assets.pipeline.month import month_frames
+from royalty_assets.pipeline.periods import ledger_in_force
 from royalty_assets.pipeline.what_if import HELD, IN_SUSPENSE, Change, what_if
 from royalty_assets.what_if_report import largest, show_what_if, what_if_json, what_if_svg
 from royalty_assets_tests.pipeline.test_listening import with_feed
@@ -91,7 +92,7 @@ def test_what_would_be_is_what_a_run_with_that_model_gives(plain, tmp_path, mode
 
 
 def test_rights_holders_have_their_shares_of_what_recordings_have(plain):
-    """Each holder is within an atom per recording of the exact share; what has none is held."""
+    """Each holder is within an atom per ledger line of the exact share; what has none is held."""
     found = what_if(plain, MARCH, UserCentric())
     _, shares = shares_in_force(plain)
     splits = defaultdict(dict)
@@ -99,17 +100,17 @@ def test_rights_holders_have_their_shares_of_what_recordings_have(plain):
         "recording_id", "rights_holder_id", "share_parts"
     ).iter_rows():
         splits[recording][holder] = parts
-    due, recordings = defaultdict(Fraction), defaultdict(int)
+    due = defaultdict(Fraction)
     for change in found.recordings:
         split = splits.get(change.key, {IN_SUSPENSE: 1})
         for holder, parts in split.items():
             due[change.currency, holder] += Fraction(change.difference * parts, sum(split.values()))
-            recordings[change.currency, holder] += 1
     told = {(c.currency, c.key): c.difference for c in found.rights_holders}
     assert told.keys() == due.keys()
     assert IN_SUSPENSE in {holder for _, holder in told}
-    # Both sides are split, each to within an atom.
-    assert all(abs(told[key] - due[key]) < 2 * recordings[key] for key in due)
+    # Both sides are split, line by line, each to within an atom.
+    lines = ledger_in_force(plain, MARCH).height
+    assert all(abs(told[key] - due[key]) < 2 * lines for key in due)
 
 
 CHART = "chart_date,region,song,performer,streams\n"
