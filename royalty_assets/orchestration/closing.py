@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from royalty_assets.domain.windows import Cadence, Partition
-from royalty_assets.orchestration.assets import STATEMENTS_KEY
+from royalty_assets.orchestration.assets import STATEMENTS_KEY, partitioned_check
 from royalty_assets.orchestration.partitions import partitions_of_run
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.closing import Proposal, closing_of, propose
@@ -34,12 +34,13 @@ def closing_asset(months: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinit
         owners=["team:royalties"],
         kinds={"table"},
         check_specs=[
-            dg.AssetCheckSpec(
+            partitioned_check(
+                CLOSING_KEY,
                 CHECK,
-                asset=CLOSING_KEY,
-                description="Nothing stands against closing the month. If not: see to what is "
-                "named; open usage is decided at the desk.",
-                partitions_def=months,
+                "Nothing stands against closing the month. If not: see to what is named; open "
+                "usage is decided at the desk.",
+                months,
+                blocking=False,
             )
         ],
     )
