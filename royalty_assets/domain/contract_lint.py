@@ -9,7 +9,6 @@ impossible is in ``contracts``; what the contracts cover is in ``contract_covera
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from royalty_assets.domain.contract_coverage import (
     Coverage,
     Profile,
 )
-from royalty_assets.domain.contracts import Contract, ContractProblem, Contracts, Payee
+from royalty_assets.domain.contracts import Contract, ContractProblem, Contracts
 from royalty_assets.domain.rates import NoRateError, RateProblem, Rates
 from royalty_assets.domain.splits import ATOMS
 from royalty_assets.domain.terms import Period
@@ -175,7 +174,6 @@ class _Linter:
             self._currencies_of_escalations,
             self._missing_rates,
             self._unusable_rates,
-            self._withholding,
             self._ending,
         ]
 
@@ -504,30 +502,6 @@ class _Linter:
             )  # fmt: skip
 
     # Payees and time
-
-    def _withholding(self) -> Iterator[Finding]:
-        for payee in self._contracts.payees.values():
-            for day in sorted({tax.valid_from or date.min for tax in payee.withholding}):
-                in_force = [tax for tax in payee.withholding if tax.is_in_force(day)]
-                percent = sum((tax.percent for tax in in_force), Decimal(0))
-                reasons = [tax.reason for tax in in_force]
-                if percent > 100:
-                    yield self._broken_withholding(
-                        payee, day, f"what is withheld comes to {percent.normalize():f} %"
-                    )
-                if len(set(reasons)) != len(reasons):
-                    yield self._broken_withholding(
-                        payee, day, "two rates of withholding have one reason"
-                    )
-
-    def _broken_withholding(self, payee: Payee, day: date, told: str) -> Finding:
-        since = "" if day == date.min else f" from {day:%Y-%m}"
-        return Finding(
-            Severity.ERROR, "withholding", payee.payee, f"{payee.payee}: {told}{since}",
-            "end one with valid_to before the next begins, or give each its own reason, of 100 % "
-            "at most altogether",
-            self._money_of_payee(payee.payee),
-        )  # fmt: skip
 
     def _ending(self) -> Iterator[Finding]:
         month = self._all.month

@@ -279,9 +279,7 @@ class PayoutBuilder:
     def lines(self, ledger: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """``PAYOUT_LINE_SCHEMA`` of a slice of the ledger, in its order, a piece at a time."""
         due = ledger.filter(
-            (pl.col("account") == Account.RECORDING_PAYABLE)
-            & (pl.col("currency") != NO_CURRENCY)
-            & (pl.col("corrects") == "")
+            (pl.col("account") == Account.RECORDING_PAYABLE) & (pl.col("currency") != NO_CURRENCY)
         )
         for rows in due.iter_slices(ROWS_AT_ONCE):
             yield self._line_slice(rows)

@@ -192,7 +192,8 @@ def _build(
     def counted() -> Iterator[pl.DataFrame]:
         nonlocal rows
         yield pl.DataFrame(schema=PAYOUT_LINE_SCHEMA)
-        for frame in builder.lines(ledger):
+        # What it corrects of closed months comes below, as it was divided then and is now.
+        for frame in builder.lines(ledger.filter(pl.col("corrects") == "")):
             rows += frame.height
             yield frame
         for closed in _periods_corrected(context, month, ledger):

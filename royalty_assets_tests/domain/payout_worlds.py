@@ -63,26 +63,26 @@ def rate_table(rows: list[tuple[str, str, str, str]]) -> Rates:
 def ledger_of(lines: list[Line]) -> pl.DataFrame:
     """Each line as a recording payable, in their order, and the receivables that bring the money.
 
-    ``LEDGER_SCHEMA`` and ``corrects``.
+    ``LEDGER_SCHEMA``.
     """
     receivables: dict[str, int] = {}
     for line in lines:
         receivables[line.currency] = receivables.get(line.currency, 0) + line.receipts
     texts = [
         ("f", "recording_payable", line.territory, "all", line.use_type, line.currency,
-         line.recording, "", line.corrects)
+         line.recording, "", line.corrects, "usage")
         for line in lines
     ] + [
-        ("f", "receivable", "Worldwide", "all", "", currency, "", "", "")
+        ("f", "receivable", "Worldwide", "all", "", currency, "", "", "", "usage")
         for currency in receivables
     ]  # fmt: skip
-    names = [*list(LEDGER_SCHEMA)[:8], "corrects"]
+    names = list(LEDGER_SCHEMA)[:-2]
     columns = [pl.Series(n, [row[i] for row in texts], pl.String) for i, n in enumerate(names)]
     units = [line.units for line in lines] + [0] * len(receivables)
     amounts = [-line.receipts for line in lines] + list(receivables.values())
     return pl.DataFrame(
         [*columns, pl.Series("units", units, pl.Int64), atoms_to_series("amount", amounts)]
-    ).select(*LEDGER_SCHEMA, "corrects")
+    ).select(LEDGER_SCHEMA.keys())
 
 
 def _percent(millionths: int) -> str:

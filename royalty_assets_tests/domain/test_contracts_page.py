@@ -69,6 +69,8 @@ def ledger_of(row):
         "use_type": row.get("use", "Stream"),
         "currency": currency,
         "reason": "",
+        "corrects": "",
+        "entry": "usage",
         "units": int(row.get("units", "1")),
     }
     lines = [

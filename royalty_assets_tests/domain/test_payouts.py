@@ -91,11 +91,15 @@ def test_every_figure_of_every_payee_is_the_oracles(world):
             assert {name: atoms for name, atoms in figures.items() if atoms} == {
                 name: atoms for name, atoms in expected.balance[currency].items() if atoms
             }
-        held = zip(
+        held = {}
+        for of, units, atoms in zip(
             made.held.select("currency", "recording_id", "reason").rows(),
             made.held["units"], series_to_atoms(made.held["amount"]), strict=True,
-        )  # fmt: skip
-        assert {of: (units, atoms) for of, units, atoms in held} == expected.held
+        ):  # fmt: skip
+            known = held.get(of, (0, 0))
+            held[of] = (known[0] + units, known[1] + atoms)
+        nonzero = {of: amounts for of, amounts in expected.held.items() if any(amounts)}
+        assert {of: amounts for of, amounts in held.items() if any(amounts)} == nonzero
         key = ["contract_id", "rights_holder_id", "role", "currency", "corrects", "step"]
         counts = {tuple(row[:-1]): row[-1] for row in made.lines.group_by(key).len().rows()}
         sums = summed(made.lines, key)

@@ -63,7 +63,9 @@ def test_the_asset_says_what_a_month_would_be_closed_with_and_by_whom_it_was(tmp
 
 def test_the_asset_warns_of_what_stands_against_closing(tmp_path):
     context = closable_month(tmp_path)
-    (tmp_path / "inbox/more.csv").write_text(REPORT.replace("USUM70600055,Song", "USUM70600099,Other"))
+    (tmp_path / "inbox/more.csv").write_text(
+        REPORT.replace("USUM70600055,Song", "USUM70600099,Other")
+    )
     definitions, _ = definitions_of(context)
     run_month(context)
     with dg.instance_for_test() as instance:
