@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import polars as pl
 
-from royalty_assets.domain.contracts import Contract, Contracts
+from royalty_assets.domain.contracts import Contract, Contracts, Participant
 from royalty_assets.domain.rates import RATE_WHOLE
 from royalty_assets.domain.splits import ATOMS, converted, to_amount_column, to_atom_column
 from royalty_assets.domain.statements import STATEMENT_LINE_SCHEMA
@@ -34,6 +34,11 @@ _ORDER = [
     "contract_id",
     "terms",
     "corrects",
+    "share_numerator",
+    "share_denominator",
+    "units",
+    "receipts",
+    "amount",
 ]
 
 
@@ -60,18 +65,13 @@ def payee_lines(
     ).with_columns(pl.col("isrc", "title", "artist").fill_null(""))
     told = _converted(named, contracts, conversions, period)
     key = ["payee_id", "payee_currency"]
-    # Lines that nothing tells apart any more are one line of the statement.
-    what = [n for n in PAYEE_LINE_SCHEMA if n not in {"line_number", *_SUMMED}]
+    # A reversal and what is booked instead stay two lines: each is its share to the atom, and
+    # their sum may be an atom off.
     return (
-        told.group_by(what)
-        .agg(pl.col(name).sum() for name in _SUMMED)
-        .sort(*key, *_ORDER, "share_numerator", "share_denominator")
+        told.sort(*key, *_ORDER)
         .with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over(key).alias("line_number"))
         .select(PAYEE_LINE_SCHEMA.keys())
     )
-
-
-_SUMMED = ["units", "receipts", "amount", "payee_amount"]
 
 
 def _converted(
@@ -133,17 +133,16 @@ def _in_words(
     numerator: int,
     denominator: int,
 ) -> str:
-    contract = contracts.get(contract_id)
-    if contract is None or role == Role.HOLDER:
-        return f"{_percent(Fraction(numerator, denominator or 1) * 100)} of receipts"
     if role == Role.REMAINDER:
         return "what the participants do not get"
-    is_per_unit = denominator == 0
-    participant = next(
-        p
-        for p in contract.participants
-        if p.payee == payee_id and (p.per_unit is not None) == is_per_unit
-    )
+    contract = contracts.get(contract_id)
+    participant = _participant(contract, step, payee_id, numerator, denominator)
+    if contract is None or participant is None:
+        # By plain shares; or a line is taken back that terms of before were applied to.
+        if not denominator:
+            return "an amount per unit, as was agreed before"
+        of_receipts = f"{_percent(Fraction(numerator, denominator) * 100)} of receipts"
+        return of_receipts if role == Role.HOLDER else f"{of_receipts}, as was agreed before"
     if participant.per_unit is not None:
         return f"{participant.per_unit.normalize():f} {participant.currency} a unit"
     percent = _percent(Fraction(contract.percents(step)[payee_id]))
@@ -162,6 +161,23 @@ def _in_words(
         )
         words += f", above {above}"
     return words
+
+
+def _participant(
+    contract: Contract | None, step: int, payee_id: str, numerator: int, denominator: int
+) -> Participant | None:
+    """Who of a contract has this part of receipts, or an amount per unit; None if nobody has."""
+    if contract is None or step > len(contract.escalations):
+        return None
+    for participant in contract.participants:
+        if participant.payee != payee_id or (participant.per_unit is None) != bool(denominator):
+            continue
+        if not denominator:
+            return participant
+        shared = contract.fractions(step)[len(contract.deductions) :]
+        if (payee_id, Fraction(numerator, denominator)) in shared:
+            return participant
+    return None
 
 
 def _percent(percent: Fraction) -> str:

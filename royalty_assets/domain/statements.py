@@ -69,7 +69,8 @@ which case ``share_denominator`` is 0), and the same in the statement's currency
 plain shares apply. ``rate``, ``rate_date`` (ISO) and ``rate_source`` are empty where nothing is
 converted; else ``payee_amount`` is ``amount · rate`` cut to 18 decimals. ``corrects`` is the
 period (``2025-03``) that an adjusting line corrects, empty on others. Numbered from 1 in the order
-of the sort: feed, currency, territory, tier, use type, recording, contract, terms, corrects.
+of the sort: feed, currency, territory, tier, use type, recording, contract, terms, corrects, and
+then what it is of: share, units, receipts, amount.
 """
 
 STATEMENT_MOVEMENT_SCHEMA: dict[str, pl.DataType] = {

@@ -46,7 +46,7 @@ from royalty_assets.pipeline.payouts import closing_accounts, opening_accounts, 
 from royalty_assets.pipeline.periods import is_closed, period_of
 from royalty_assets.storage.lake import put_frame, read_frame
 
-STATEMENT_VERSION = "1"
+STATEMENT_VERSION = "2"
 """Changes whenever the same payouts may be told otherwise."""
 
 TABLES = ("statements", "lines", "movements", "recoupment", "reserves")
