@@ -73,9 +73,13 @@ def posted(context: PipelineContext, month: Partition) -> Commit | None:
     """The ledger in force, if there is nothing to post anew."""
     if is_closed(context, month):
         return context.registry.commit(LEDGER_FEED, Stage.LEDGER, month.key)
+    return standing(context, LEDGER_FEED, Stage.LEDGER, month.key, posting_sha256(context, month))
+
+
+def posting_sha256(context: PipelineContext, month: Partition) -> str:
+    """Of what a month's ledger would be posted from, with what it would correct."""
     late = late_periods(context, month)
-    input_sha256 = _posting_sha256(context, _month_input(context, month), late)
-    return standing(context, LEDGER_FEED, Stage.LEDGER, month.key, input_sha256)
+    return _posting_sha256(context, _month_input(context, month), late)
 
 
 def _ledger_input_sha256(context: PipelineContext, wanted: _MonthInput) -> str:

@@ -135,8 +135,17 @@ def paid_out(context: PipelineContext, month: Partition) -> Commit | None:
     """
     if is_closed(context, month):
         return context.registry.commit(LEDGER_FEED, Stage.PAYOUTS, month.key)
-    input_sha256 = _input(context, month).sha256
+    input_sha256 = payout_input_sha256(context, month)
     return standing(context, LEDGER_FEED, Stage.PAYOUTS, month.key, input_sha256)
+
+
+def payout_input_sha256(context: PipelineContext, month: Partition) -> str:
+    """Of what a month would be paid from.
+
+    Raises:
+        StageBlockedError: if the ledger is not committed, or is red, or the contracts are.
+    """
+    return _input(context, month).sha256
 
 
 def pay_out(context: PipelineContext, month: Partition) -> Outcome:

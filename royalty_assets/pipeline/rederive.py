@@ -22,15 +22,16 @@ from royalty_assets.pipeline.context import (
 )
 from royalty_assets.pipeline.ingest import INBOX_PARTITION
 from royalty_assets.pipeline.match import match, matched
-from royalty_assets.pipeline.month import post_ledger, posted
-from royalty_assets.pipeline.payouts import paid_out, pay_out
+from royalty_assets.pipeline.month import post_ledger, posted, posting_sha256
+from royalty_assets.pipeline.payouts import paid_out, pay_out, payout_input_sha256
+from royalty_assets.pipeline.periods import is_closed
 from royalty_assets.pipeline.pool import derive_pool, standing_pool
-from royalty_assets.pipeline.statements import state, stated
+from royalty_assets.pipeline.statements import state, stated, statement_input_sha256
 from royalty_assets.pipeline.validate import validate, validated
 from royalty_assets.pipeline.verify import Checked, Progress
 from royalty_assets.storage.lake import LakeError, read_frame
 from royalty_assets.storage.registry import RegistryConflictError
-from royalty_assets.storage.scratch import ScratchLake, scratch_registry
+from royalty_assets.storage.scratch import ScratchLake, forget, scratch_registry
 
 _ORDER = (
     Stage.VALIDATED,
@@ -48,11 +49,13 @@ class _Again:
 
     Attributes:
         standing: the commit in force, if it is of what is committed before it.
+        is_of_other_input: whether it is closed, and what it was made of is no longer in force.
     """
 
     commit: Commit
     standing: Callable[[PipelineContext], Commit | None]
     make: Callable[[PipelineContext], Outcome]
+    is_of_other_input: Callable[[PipelineContext], bool] = lambda _: False
 
     @property
     def place(self) -> str:
@@ -79,7 +82,9 @@ def rederive(
                 continue
             home = Path(folder) / str(stage)
             home.mkdir()
-            registry = scratch_registry(context.registry, home / "registry.db", stage)
+            # A month goes on from those before it, which are to be there; it is taken out alone.
+            without = None if stage in _MONTHLY else stage
+            registry = scratch_registry(context.registry, home / "registry.db", without)
             scratch = replace(
                 context,
                 lake=ScratchLake(context.lake, home / "lake"),
@@ -108,8 +113,13 @@ def _partitions(context: PipelineContext, stage: Stage) -> Iterator[_Again]:
 
 
 def _month_again(stage: Stage, month: Partition, commit: Commit) -> _Again:
-    standing, make = _MONTHLY[stage]
-    return _Again(commit, lambda c: standing(c, month), lambda c: make(c, month))
+    standing, make, input_sha256 = _MONTHLY[stage]
+    return _Again(
+        commit,
+        lambda c: standing(c, month),
+        lambda c: make(c, month),
+        lambda c: is_closed(c, month) and input_sha256(c, month) != commit.input_sha256,
+    )
 
 
 _MONTHLY: dict[
@@ -117,11 +127,12 @@ _MONTHLY: dict[
     tuple[
         Callable[[PipelineContext, Partition], Commit | None],
         Callable[[PipelineContext, Partition], Outcome],
+        Callable[[PipelineContext, Partition], str],
     ],
 ] = {
-    Stage.LEDGER: (posted, post_ledger),
-    Stage.PAYOUTS: (paid_out, pay_out),
-    Stage.STATEMENTS: (stated, state),
+    Stage.LEDGER: (posted, post_ledger, posting_sha256),
+    Stage.PAYOUTS: (paid_out, pay_out, payout_input_sha256),
+    Stage.STATEMENTS: (stated, state, statement_input_sha256),
 }
 
 
@@ -151,12 +162,19 @@ def _make(
     context: PipelineContext, scratch: PipelineContext, again: _Again, checked: Checked
 ) -> None:
     try:
+        if again.is_of_other_input(context):
+            checked.notices.append(
+                f"{again.place}: the month is closed, and other data, catalogs or terms have come "
+                "since; it stays as it was signed, and they are corrections in the first open month"
+            )
+            return
         if again.standing(context) != again.commit:
             checked.notices.append(
                 f"{again.place}: it is of other input, rules or versions than are in force, and "
                 "cannot be made again; a run brings it up to date"
             )
             return
+        forget(scratch.registry, again.commit)
         outcome = again.make(scratch)
     except (StageBlockedError, LakeError, RegistryConflictError, OSError) as error:
         checked.differences.append(f"{again.place}: it cannot be made again: {error}")

@@ -82,14 +82,20 @@ def stated(context: PipelineContext, month: Partition) -> Commit | None:
     Raises:
         StageBlockedError: if the payouts are not committed, or are red.
     """
-    _, (payouts,) = green_input(context, LEDGER_FEED, Stage.PAYOUTS, month.key)
+    green_input(context, LEDGER_FEED, Stage.PAYOUTS, month.key)
     if is_closed(context, month):
         return context.registry.commit(LEDGER_FEED, Stage.STATEMENTS, month.key)
-    input_sha256 = _input_sha256(context, month, payouts)
+    input_sha256 = statement_input_sha256(context, month)
     return standing(context, LEDGER_FEED, Stage.STATEMENTS, month.key, input_sha256)
 
 
-def _input_sha256(context: PipelineContext, month: Partition, payouts: Batch) -> str:
+def statement_input_sha256(context: PipelineContext, month: Partition) -> str:
+    """Of what a month's statements would be made from.
+
+    Raises:
+        StageBlockedError: if the payouts are not committed, or are red.
+    """
+    _, (payouts,) = green_input(context, LEDGER_FEED, Stage.PAYOUTS, month.key)
     before = _before(context, month)
     history = "" if before is None else before.sha256
     return combined_sha256(
@@ -116,9 +122,8 @@ def state(context: PipelineContext, month: Partition) -> Outcome:
     """
     if (current := stated(context, month)) is not None:
         return Outcome(month.key, current, changed=False)
-    _, (payouts,) = green_input(context, LEDGER_FEED, Stage.PAYOUTS, month.key)
     tables = _tables(context, month)
-    input_sha256 = _input_sha256(context, month, payouts)
+    input_sha256 = statement_input_sha256(context, month)
     folder = f"{Stage.STATEMENTS}/{hive_folder(month)}"
     objects = tuple(put_frame(context.lake, folder, name, getattr(tables, name)) for name in TABLES)
     batch = commit_batch(

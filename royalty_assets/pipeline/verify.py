@@ -1,8 +1,8 @@
 """Verification: whether what is stored is what was committed, logged and signed, to the last bit.
 
-Four checks, none of which trusts another: the lake's objects against the registry, the registry's
-rows against the log, the log against the checkpoints that were signed over it, and (in
-``rederive``) every derived object against what comes of the raw bytes when it is made again.
+Five checks, none of which trusts another: the lake's objects against the registry, the registry's
+rows against the log, the log against the checkpoints that were signed over it, closed periods
+against what was logged of them, and (in ``rederive``) every derived object against what comes of the raw bytes when it is made again.
 Each returns what differs, a line a difference; nothing is mended, and nothing stops at the first.
 """
 
@@ -34,7 +34,9 @@ from royalty_assets.audit.notes import (
 )
 from royalty_assets.domain.batches import LakeObject
 from royalty_assets.pipeline.checkpoints import NEWEST_FILE
+from royalty_assets.pipeline.closing import closing_differences
 from royalty_assets.pipeline.context import PipelineContext
+from royalty_assets.pipeline.periods import closed_months
 from royalty_assets.storage import tables
 from royalty_assets.storage.lake import Lake, LakeError, file_sha256
 from royalty_assets.storage.log import LOGGED, digests, stored_rows
@@ -162,6 +164,7 @@ def verify_quickly(
         of_ring,
         check_signatures(evidence, ring),
         check_checkpoints(evidence, tree, ring, newest_note(context.home)),
+        check_closings(context, month, told),
     ]
 
 
@@ -296,6 +299,27 @@ def _about(row: Mapping[str, Any]) -> str:
 def _shown(value: object) -> str:
     """For one line on a terminal, whatever it is."""
     return ascii(value)[1:-1][:200] if isinstance(value, str) else str(value)
+
+
+# Closed periods
+
+
+def check_closings(context: PipelineContext, month: str | None, told: Progress) -> Checked:
+    """What each closed period is logged as, against what is stored and in force of it."""
+    checked = Checked("closed periods")
+    try:
+        closed = [each for each in closed_months(context) if month in {None, each.key[:7]}]
+    except (ValueError, KeyError, sa.exc.SQLAlchemyError) as error:
+        checked.differences.append(f"closed periods: they cannot be read: {error}")
+        return checked
+    checked.number = len(closed)
+    for number, each in enumerate(closed):
+        told(checked.name, number, len(closed))
+        try:
+            checked.differences += closing_differences(context, each)
+        except Exception as error:  # noqa: BLE001 - of a damaged row or object any reader may say anything
+            checked.differences.append(f"period {each.key[:7]}: it cannot be read: {error}")
+    return checked
 
 
 # Keys and signatures

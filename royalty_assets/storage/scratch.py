@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from royalty_assets.domain.batches import LakeObject, Stage
+from royalty_assets.domain.batches import Commit, LakeObject, Stage
 from royalty_assets.storage import tables
 from royalty_assets.storage.lake import Lake, LocalLake
 from royalty_assets.storage.registry import Registry, open_registry
@@ -45,20 +45,22 @@ class ScratchLake:
         return self._own.paths()
 
 
-def scratch_registry(source: Registry, path: Path, without: Stage) -> Registry:
+def scratch_registry(source: Registry, path: Path, without: Stage | None = None) -> Registry:
     """A registry of what another has committed, but for one stage.
 
     Args:
         source: it is only read.
         path: of the new registry's file.
-        without: the stage whose batches and commits are left out, with all that belongs to them.
+        without: the stage whose batches and commits are left out, with all that belongs to them;
+            all are there without it.
     """
     registry = open_registry(f"sqlite:///{path}")
     batches, commits = tables.batches, tables.commits
-    other = sa.select(batches.c.batch_id).where(batches.c.stage != str(without))
+    left_out = "" if without is None else str(without)
+    other = sa.select(batches.c.batch_id).where(batches.c.stage != left_out)
     wanted: list[tuple[sa.Table, sa.ColumnElement[bool]]] = [
-        (batches, batches.c.stage != str(without)),
-        (commits, commits.c.stage != str(without)),
+        (batches, batches.c.stage != left_out),
+        (commits, commits.c.stage != left_out),
         (tables.batch_subjects, tables.batch_subjects.c.batch_id.in_(other)),
         (tables.adjudications, sa.true()),
     ]
@@ -68,6 +70,18 @@ def scratch_registry(source: Registry, path: Path, without: Stage) -> Registry:
         for table, condition in wanted:
             _copy(reading, writing, sa.select(table).where(condition), table)
     return registry
+
+
+def forget(scratch: Registry, commit: Commit) -> None:
+    """Take a partition's batches and commits of one stage out of a scratch registry."""
+    with scratch.writing() as connection:
+        for table in (tables.batches, tables.commits):
+            connection.execute(
+                sa.delete(table)
+                .where(table.c.feed == commit.feed)
+                .where(table.c.stage == str(commit.stage))
+                .where(table.c.partition_key == commit.partition_key)
+            )
 
 
 def _copy(
