@@ -11,9 +11,11 @@ import argparse
 import base64
 import gzip
 import hashlib
+import io
 import json
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -468,18 +470,30 @@ def check_source(sources: Sequence[Json], path: Path) -> tuple[str, str]:
     rows = [source for source in sources if source["sha256"] == sha256]
     if not rows:
         reject(f"{path} has the SHA-256 {sha256}, which the receipt does not name")
-    lines = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).split(b"\n")
+    lines = lines_of(raw) if any("text" in source for source in rows) else []
     for source in rows:
         number = int(source["row"])
-        if number == 0:
+        if number == 0 or "text" not in source:
             continue
-        there = lines[number - 1] if number <= len(lines) else b""
-        if decoded(there) != source["text"]:
-            reject(f"{path}, line {number}: it says {decoded(there)!r}, not {source['text']!r}")
+        there = lines[number - 1] if number <= len(lines) else ""
+        if there != source["text"]:
+            reject(f"{path}, line {number}: it says {there!r}, not {source['text']!r}")
     return (
         f"the source {path.name}",
         f"it is the file that the line came from, {len(rows)} row(s)",
     )
+
+
+def lines_of(raw: bytes) -> list[str]:
+    """The lines of a text file, which may be packed by gzip or zip, and in UTF-16."""
+    if raw[:2] == b"\x1f\x8b":
+        raw = gzip.decompress(raw)
+    elif raw[:4] == b"PK\x03\x04":
+        with zipfile.ZipFile(io.BytesIO(raw)) as packed:
+            raw = packed.read(next(one for one in packed.infolist() if not one.is_dir()))
+    if raw[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return [line.rstrip("\r") for line in raw.decode("utf-16").split("\n")]
+    return [decoded(line) for line in raw.split(b"\n")]
 
 
 def decoded(line: bytes) -> str:

@@ -23,6 +23,7 @@ PAYEE_LINE_SCHEMA: dict[str, pl.DataType] = {
 }
 """Statement lines of all payees, sorted by payee, currency and line number."""
 
+REMAINDER_IN_WORDS = "what the participants do not get"
 _TERM = ["contract_id", "step", "rights_holder_id", "role", "share_numerator", "share_denominator"]
 _ORDER = [
     "feed",
@@ -134,7 +135,7 @@ def _in_words(
     denominator: int,
 ) -> str:
     if role == Role.REMAINDER:
-        return "what the participants do not get"
+        return REMAINDER_IN_WORDS
     contract = contracts.get(contract_id)
     participant = _participant(contract, step, payee_id, numerator, denominator)
     if contract is None or participant is None:

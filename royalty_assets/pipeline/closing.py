@@ -22,9 +22,10 @@ from royalty_assets.audit.merkle import MemoryTree, leaf_hash, root
 from royalty_assets.audit.notes import parse_note
 from royalty_assets.audit.receipts import make_receipt
 from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, combined_sha256
+from royalty_assets.domain.ledger import NO_CURRENCY, Account
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
-from royalty_assets.domain.payouts import BALANCE_SCHEMA
+from royalty_assets.domain.payouts import BALANCE_SCHEMA, HELD_SCHEMA
 from royalty_assets.domain.statements import Statement
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.catalog import catalog_in_force
@@ -41,7 +42,12 @@ from royalty_assets.pipeline.evidence import MonthEvidence
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.month import blocked_because
 from royalty_assets.pipeline.payouts import payout_frame
-from royalty_assets.pipeline.periods import committed_months, is_closed, period_of
+from royalty_assets.pipeline.periods import (
+    committed_months,
+    is_closed,
+    ledger_in_force,
+    period_of,
+)
 from royalty_assets.pipeline.statements import stated, statements
 from royalty_assets.storage.lake import put_frame, read_frame
 
@@ -125,26 +131,45 @@ def _warned(context: PipelineContext, month: Partition) -> list[str]:
 
 
 def _beyond_limits(context: PipelineContext, month: Partition) -> list[str]:
+    """What the month leaves unpaid, beyond what configuration allows.
+
+    What it corrects of closed months counts where it adds to that. Where it takes from it, as a
+    late decision does, it sets nothing of the month's own off.
+    """
     limits = context.project.closing
-    balance = payout_frame(context, month, "balance", BALANCE_SCHEMA)
+    ledger = ledger_in_force(context, month).filter(pl.col("currency") != NO_CURRENCY)
+    accounts = {of: ledger.filter(pl.col("account") == of) for of in Account}
+    received = _left(accounts[Account.RECEIVABLE])
+    suspense = accounts[Account.SUSPENSE].with_columns(-pl.col("amount"))
+    held = payout_frame(context, month, "held", HELD_SCHEMA)
     told = []
-    for name, limit, what in (
-        ("in_suspense", limits.suspense_fraction_max, "is in suspense"),
-        ("held", limits.held_fraction_max, "is held for want of terms"),
+    for left, limit, what in (
+        (_left(suspense), limits.suspense_fraction_max, "is in suspense"),
+        (_left(held), limits.held_fraction_max, "is held for want of terms"),
     ):
-        for currency, received, atoms in zip(
-            balance["currency"],
-            series_to_atoms(balance["received"]),
-            series_to_atoms(balance[name]),
-            strict=True,
-        ):
-            if abs(atoms) > abs(received) * Fraction(limit):
+        for currency, atoms in sorted(left.items()):
+            of = received.get(currency, 0)
+            if atoms > of * Fraction(limit):
                 told.append(
-                    f"{format_atoms(atoms)} of {format_atoms(received)} {currency} {what}, and at "
+                    f"{format_atoms(atoms)} of {format_atoms(of)} {currency} {what}, and at "
                     f"most {_percent(limit)} may be (closing in feeds.yaml); decide about it at "
                     "the desk"
                 )
     return told
+
+
+def _left(lines: pl.DataFrame) -> dict[str, int]:
+    """Currency → atoms of a month's own lines, and of what is more of each month it corrects."""
+    sums: dict[tuple[str, str], int] = {}
+    for currency, corrects, atoms in zip(
+        lines["currency"], lines["corrects"], series_to_atoms(lines["amount"]), strict=True
+    ):
+        sums[currency, corrects] = sums.get((currency, corrects), 0) + atoms
+    left: dict[str, int] = {}
+    for (currency, corrects), atoms in sums.items():
+        counted = max(atoms, 0) if corrects else abs(atoms)
+        left[currency] = left.get(currency, 0) + counted
+    return left
 
 
 def _percent(fraction: Decimal) -> str:
@@ -239,10 +264,6 @@ class _LoggedStatements:
     def __init__(self, context: PipelineContext, month: Partition) -> None:
         evidence = MonthEvidence(context, month)
         contracts, _ = contracts_in_force(context)
-        terms = {
-            name: contract.model_dump_json(exclude_defaults=True)
-            for name, contract in contracts.contracts.items()
-        }
         version, _ = catalog_in_force(context)
         commit = context.registry.commit(LEDGER_FEED, Stage.STATEMENTS, month.key)
         revision = "0" if commit is None else str(commit.revision)
@@ -256,7 +277,7 @@ class _LoggedStatements:
                 currency=statement.currency,
                 revision=revision,
                 header=_header(statement),
-                lines=evidence.lines(statement, terms, version),
+                lines=evidence.lines(statement, contracts.contracts, version),
                 secret=secrets.token_bytes(receipts.SECRET_BYTES),
             )
             entries = receipts.line_entries(shown)
@@ -381,11 +402,10 @@ def receipt(
             f"{line_number}"
         )
     statement = _shown(row, evidence, period_of(month).label)
-    leaf = next(
-        leaf
-        for leaf in reversed(context.registry.leaves_of(receipts.STATEMENT_KIND, row["subject"]))
-        if leaf.content_sha256 == row["content_sha256"]
-    )
+    leaves = context.registry.leaves_of(receipts.STATEMENT_KIND, row["subject"])
+    leaf = next((one for one in leaves if one.content_sha256 == row["content_sha256"]), None)
+    if leaf is None:
+        raise receipts.ReceiptError(f"the log has no leaf of statement {row['subject']}")
     last = context.registry.last_checkpoint()
     if last is None or last.size <= leaf.index:
         raise StageBlockedError("the closing is not signed yet; run the project once more")
