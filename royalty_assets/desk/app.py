@@ -1,47 +1,41 @@
 """The desk's pages: the queue, one question, the log of decisions, CSV out and in.
 
 Each page is a plain document with forms; the script adds keys, and the name as it stands in the
-page. Every change is a POST with
-the page's token, and is answered by a redirect, so that going back or reloading repeats nothing.
+page. Every change is a POST with the page's token, and is answered by a redirect, so that going
+back or reloading repeats nothing. Accounting periods and statements are in ``period_pages``.
 """
 
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from urllib.parse import quote_plus
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from royalty_assets.desk.apply import Applying
 from royalty_assets.desk.forms import (
-    TOLD_COOKIE,
     WHO_COOKIE,
-    address_of,
     back,
-    back_url,
     filters_of,
-    from_cookie,
     number_of,
     onwards,
     page_url,
     seen_number,
-    sentence,
     text_of,
     who_decides,
     with_notice,
 )
-from royalty_assets.desk.guard import FORM_TOKEN, Guard, form_token, token_is_right
+from royalty_assets.desk.guard import Guard
+from royalty_assets.desk.pages import Pages, RefusedError
 from royalty_assets.desk.queue import Queue, shown_money, summed_money
 from royalty_assets.desk.spreadsheet import read_wishes, write_questions
 from royalty_assets.domain.adjudication import (
@@ -61,7 +55,7 @@ from royalty_assets.pipeline.adjudicate import (
     rule_on,
     standing_of,
 )
-from royalty_assets.pipeline.context import PipelineContext, StageBlockedError
+from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.pipeline.desk_recordings import add_recording, remove_unused
 from royalty_assets.pipeline.drift import (
     catalog_subject,
@@ -126,14 +120,6 @@ def make_desk(
     return Starlette(routes=routes, middleware=middleware)
 
 
-class _RefusedError(Exception):
-    """A form that is not acted on: what to show, and the status."""
-
-    def __init__(self, told: str, status: int = 400) -> None:
-        super().__init__(told)
-        self.status = status
-
-
 @dataclass(slots=True)
 class _Desk:
     """The pages, over one project."""
@@ -141,27 +127,21 @@ class _Desk:
     context: PipelineContext
     queue: Queue = field(init=False)
     applying: Applying = field(init=False)
-    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    pages: Environment = field(init=False)
+    pages: Pages = field(init=False)
 
     def __post_init__(self) -> None:
         self.queue = Queue(self.context)
         self.applying = Applying(self.context.home)
-        self.pages = Environment(
-            loader=PackageLoader("royalty_assets.desk"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
+        self.pages = Pages(
+            self.applying,
+            {
+                "state_words": _STATE_WORDS,
+                "kind_words": _KIND_WORDS,
+                "reason_in_words": reason_in_words,
+                "money": shown_money,
+                "page_url": page_url,
+            },
         )
-        self.pages.filters["sentence"] = sentence
-        self.pages.globals |= {
-            "state_words": _STATE_WORDS,
-            "kind_words": _KIND_WORDS,
-            "reason_in_words": reason_in_words,
-            "money": shown_money,
-            "page_url": page_url,
-        }
 
     # Pages
 
@@ -173,7 +153,7 @@ class _Desk:
         pages = max(-(-len(wanted) // ROWS_PER_PAGE), 1)
         page = min(max(number_of(request.query_params.get("page"), 1), 1), pages)
         shown = wanted[(page - 1) * ROWS_PER_PAGE : page * ROWS_PER_PAGE]
-        return self._page(
+        return self.pages.page(
             request,
             "queue.html",
             questions=shown,
@@ -199,14 +179,14 @@ class _Desk:
         history = await run_in_threadpool(self.context.registry.adjudications, subject)
         if question is None:
             standing = standing_of(self.context, subject)
-            return self._page(
+            return self.pages.page(
                 request, "gone.html", 404, subject=subject, standing=standing, history=history
             )
         search = request.query_params.get("search", "")
         candidates = await run_in_threadpool(self.queue.candidates, question)
         found = await run_in_threadpool(self.queue.search, search)
         filters = filters_of(request.query_params)
-        return self._page(
+        return self.pages.page(
             request,
             "question.html",
             question=question,
@@ -230,12 +210,12 @@ class _Desk:
         }
         shown = decisions[::-1][:_LOG_ROWS]
         rules = {one.rule.number for one in standing.values() if one.rule is not None}
-        return self._page(request, "log.html", decisions=shown, in_force=in_force, rules=rules)
+        return self.pages.page(request, "log.html", decisions=shown, in_force=in_force, rules=rules)
 
     async def show_drift(self, request: Request) -> Response:
         """What the catalog in force moves of money paid before."""
         months = await run_in_threadpool(drift_by_month, self.context)
-        return self._page(
+        return self.pages.page(
             request,
             "drift.html",
             months=months,
@@ -246,7 +226,7 @@ class _Desk:
 
     async def show_applying(self, request: Request) -> Response:
         """How the run that applies decisions goes."""
-        return self._page(request, "applying.html", run=self.applying.look())
+        return self.pages.page(request, "applying.html", run=self.applying.look())
 
     async def download(self, request: Request) -> Response:
         """The questions that are wanted, as CSV."""
@@ -267,7 +247,7 @@ class _Desk:
             )  # fmt: skip
             return response
 
-        return await self._change(request, change)
+        return await self.pages.change(request, change)
 
     async def decide(self, request: Request) -> Response:
         """Take one decision, about one question or several."""
@@ -275,7 +255,7 @@ class _Desk:
         def change(form: FormData) -> Response:
             subjects = list(dict.fromkeys(str(value) for value in form.getlist("subject")))
             if not subjects:
-                raise _RefusedError("Select at least one question first.")
+                raise RefusedError("Select at least one question first.")
             known = self.queue.known()
             taken, problems = [], []
             for subject in subjects:
@@ -284,13 +264,13 @@ class _Desk:
                 except (AdjudicationError, RegistryConflictError) as error:
                     problems.append(str(error))
             if problems and not taken:
-                raise _RefusedError("; ".join(dict.fromkeys(problems)), 409)
+                raise RefusedError("; ".join(dict.fromkeys(problems)), 409)
             told = self._told(taken)
             if problems:
                 told += f" Not decided: {'; '.join(dict.fromkeys(problems))}."
             return with_notice(onwards(form, taken), told)
 
-        return await self._change(request, change)
+        return await self.pages.change(request, change)
 
     async def new_recording(self, request: Request) -> Response:
         """Add a recording to the catalog, and accept it for a question."""
@@ -303,9 +283,9 @@ class _Desk:
                 for name in ("isrc", "title", "artist", "upc", "release_title")
             }
             if not who_decides(request, form):
-                raise _RefusedError("Say who you are first, at the top of the page.")
+                raise RefusedError("Say who you are first, at the top of the page.")
             if needs_second(self.context, question):
-                raise _RefusedError(
+                raise RefusedError(
                     "So much money is at stake that two people have to agree. Add the recording to "
                     "the catalog's own files, then accept it here.", 409,
                 )  # fmt: skip
@@ -321,7 +301,7 @@ class _Desk:
             )
             return with_notice(onwards(form, [decision]), told)
 
-        return await self._change(request, change)
+        return await self.pages.change(request, change)
 
     async def upload(self, request: Request) -> Response:
         """Take the decisions that a spreadsheet brings."""
@@ -331,12 +311,12 @@ class _Desk:
 
             def change(form: FormData) -> Response:
                 if not content:
-                    raise _RefusedError("Choose the CSV file to take decisions from.")
+                    raise RefusedError("Choose the CSV file to take decisions from.")
                 if len(content) > UPLOAD_BYTES_MAX:
-                    raise _RefusedError("The file has more than 20 MB; split it.")
+                    raise RefusedError("The file has more than 20 MB; split it.")
                 return with_notice(back(form), self._take_wishes(request, form, content))
 
-            return await self._change(request, change, form)
+            return await self.pages.change(request, change, form)
 
     async def accept_drift(self, request: Request) -> Response:
         """Let what the catalog in force moves be paid."""
@@ -344,7 +324,7 @@ class _Desk:
         def change(form: FormData) -> Response:
             subject = catalog_subject(self.context)
             if subject.partition(":")[2][:12] != text_of(form, "version"):
-                raise _RefusedError("The catalog has changed meanwhile; look at it again.", 409)
+                raise RefusedError("The catalog has changed meanwhile; look at it again.", 409)
             told = [one.told[0] for one in drift_by_month(self.context) if one.told]
             question = Question(subject, "; ".join(told)[:300])
             # It may move any amount: where large ones need two people, so does this.
@@ -357,7 +337,7 @@ class _Desk:
             waits = " It awaits a second person." if decision.needs_second else ""
             return with_notice(back(form), f"Recorded: the catalog is accepted.{waits}")
 
-        return await self._change(request, change)
+        return await self.pages.change(request, change)
 
     async def apply(self, request: Request) -> Response:
         """Run the project, so that decisions are applied and paid."""
@@ -366,7 +346,7 @@ class _Desk:
             self.applying.start()
             return RedirectResponse("/applying", 303)
 
-        return await self._change(request, change)
+        return await self.pages.change(request, change)
 
     # What they share
 
@@ -442,36 +422,3 @@ class _Desk:
             number = len(partitions)
             words += f" {number} partition{'s are' if number > 1 else ' is'} to be matched again."
         return words
-
-    async def _change(
-        self,
-        request: Request,
-        change: Callable[[FormData], Response],
-        form: FormData | None = None,
-    ) -> Response:
-        form = await request.form(max_files=0) if form is None else form
-        if not token_is_right(self.secret, request, text_of(form, FORM_TOKEN)):
-            told = "This page is from before the desk was started again. Go back and reload it."
-            return self._page(request, "refused.html", 403, told=told, back=back_url(form))
-        try:
-            return await run_in_threadpool(change, form)
-        except _RefusedError as error:
-            status, told = error.status, str(error)
-        except (AdjudicationError, RegistryConflictError, StageBlockedError) as error:
-            status, told = 409, str(error)
-        return self._page(request, "refused.html", status, told=told, back=back_url(form))
-
-    def _page(self, request: Request, name: str, status: int = 200, **content: object) -> Response:
-        notice = from_cookie(request, TOLD_COOKIE)
-        page = self.pages.get_template(name).render(
-            csrf=form_token(self.secret, request),
-            who=from_cookie(request, WHO_COOKIE),
-            here=address_of(request, content),
-            notice=notice,
-            is_running=self.applying.look().is_running,
-            **content,
-        )
-        response = HTMLResponse(page, status)
-        if notice:
-            response.delete_cookie(TOLD_COOKIE)
-        return response

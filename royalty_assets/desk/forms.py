@@ -102,3 +102,9 @@ def with_notice(response: Response, told: str) -> Response:
         TOLD_COOKIE, quote_plus(told[:1500]), samesite="strict", httponly=True, max_age=60
     )
     return response
+
+
+def url_of(path: str, **query: object) -> str:
+    """An address of the desk's, with those parts of a query that say something."""
+    said = {name: str(value) for name, value in query.items() if value not in {None, ""}}
+    return f"{path}?{urlencode(said)}" if said else path
