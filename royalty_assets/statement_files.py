@@ -1,9 +1,8 @@
 """Statements as files in a folder: which forms there are, and what the files are called."""
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 
 from royalty_assets.domain.statements import Statement
@@ -29,18 +28,26 @@ def write_statement(
     Yields:
         The files.
     """
-    # An id may hold what a path must not; the name is for people, the content says who it is.
-    of_payee = folder / (_NOT_IN_NAMES.sub("_", statement.payee_id).strip(".") or "_")
+    of_payee = folder / payee_file_name(statement.payee_id)
     of_payee.mkdir(parents=True, exist_ok=True)
-    for name, content in _contents(statement, forms, issued_by):
+    for name, content in statement_contents(statement, forms, issued_by):
         path = of_payee / name
         path.write_bytes(content)
         yield path
 
 
-def _contents(
-    statement: Statement, forms: Sequence[str], issued_by: str
+def payee_file_name(payee_id: str) -> str:
+    """A payee's id as a folder or file may be called: what a path must not hold is ``_``.
+
+    The name is for people; the content says who it is.
+    """
+    return _NOT_IN_NAMES.sub("_", payee_id).strip(".") or "_"
+
+
+def statement_contents(
+    statement: Statement, forms: Sequence[str], issued_by: str = ""
 ) -> Iterator[tuple[str, bytes]]:
+    """The names and bytes of a statement's files; see ``write_statement``."""
     stem = f"statement-{statement.period}-{statement.currency}"
     if "pdf" in forms:
         yield f"{stem}.pdf", statement_pdf(statement, issued_by=issued_by)
@@ -61,6 +68,10 @@ def _contents(
 def put_verifier(folder: Path) -> Path:
     """Copy the receipt checker, which needs nothing else, into a folder."""
     target = folder / VERIFIER
-    with as_file(files("royalty_assets.audit").joinpath(VERIFIER)) as program:
-        shutil.copyfile(program, target)
+    target.write_bytes(verifier())
     return target
+
+
+def verifier() -> bytes:
+    """The receipt checker's program."""
+    return files("royalty_assets.audit").joinpath(VERIFIER).read_bytes()

@@ -4,13 +4,11 @@ The first page is for who only wants to know what is paid and why it is that muc
 for who wants to check it. The explanations are the statement's own.
 """
 
-from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
 
-from royalty_assets.domain.money import ATOMS_PER_UNIT, parse_amount, to_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.statements import Movement, Statement, movement_atoms
 from royalty_assets.statements.pdf.charts import (
@@ -29,6 +27,7 @@ from royalty_assets.statements.pdf.figures import (
     exact_text,
     largest,
     largest_lines,
+    line_steps,
     line_text,
     paid_atoms,
     period_name,
@@ -38,6 +37,7 @@ from royalty_assets.statements.pdf.figures import (
     sum_text,
     territory_name,
     walk,
+    with_atoms,
 )
 from royalty_assets.statements.pdf.sheet import (
     GAIN,
@@ -428,7 +428,7 @@ def _adjustments(sheet: Sheet, statement: Statement) -> None:
                 Cell(count_text(line["units"])),
                 Cell(line_text(line["payee_atoms"], currency)),
             )
-            for line in _with_atoms(shown)
+            for line in with_atoms(shown)
         ],
     )
     if shown.height < corrections.height:
@@ -475,7 +475,7 @@ def _lines(sheet: Sheet, statement: Statement) -> None:
             Column("Receipts", 68, right=True),
             Column(f"Amount {currency}", 60, right=True),
         ],
-        map(_line_row, _with_atoms(shown), [currency] * shown.height),
+        map(_line_row, with_atoms(shown), [currency] * shown.height),
         totals=totals,
         size=7.6,
     )
@@ -508,20 +508,6 @@ def _line_row(line: dict[str, Any], currency: str) -> tuple[Cell, ...]:
 
 def _corrected(period: str) -> str:
     return f"corrects {period_short(period)}" if period else ""
-
-
-def _with_atoms(lines: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    """The lines with ``receipts_atoms``, ``amount_atoms`` and ``payee_atoms``."""
-    atoms = zip(
-        *(series_to_atoms(lines[name]) for name in ("receipts", "amount", "payee_amount")),
-        strict=True,
-    )
-    for line, (receipts, amount, payee_amount) in zip(
-        lines.iter_rows(named=True), atoms, strict=True
-    ):
-        yield line | {
-            "receipts_atoms": receipts, "amount_atoms": amount, "payee_atoms": payee_amount,
-        }  # fmt: skip
 
 
 # In words
@@ -581,7 +567,7 @@ def _worked_line(sheet: Sheet, statement: Statement) -> None:
     converted = statement.lines.filter(pl.col("rate") != "")
     which = "the largest of those that were converted" if converted.height else "the largest"
     lines = converted if converted.height else statement.lines
-    (line,) = _with_atoms(largest_lines(lines, 1))
+    (line,) = with_atoms(largest_lines(lines, 1))
     where = f"{line['feed']}, {territory_name(line['territory'])}"
     sheet.heading("One line worked through", below=110)
     sheet.paragraph(
@@ -592,24 +578,8 @@ def _worked_line(sheet: Sheet, statement: Statement) -> None:
     sheet.top += 2
     sheet.table(
         [Column("Step", WIDTH - 260), Column("Figure", 260, right=True)],
-        list(_worked_steps(line, statement.currency)),
+        [
+            (Cell(step.words, step.source), Cell(exact_text(step.atoms, step.currency)))
+            for step in line_steps(line, statement.currency)
+        ],
     )
-
-
-def _worked_steps(line: dict[str, Any], currency: str) -> Iterator[tuple[Cell, ...]]:
-    own = line["currency"]
-    yield Cell("The service's receipts for it"), Cell(exact_text(line["receipts_atoms"], own))
-    numerator, denominator = line["share_numerator"], line["share_denominator"]
-    terms = f"{line['terms']}, {line['contract_id']}".strip(", ")
-    if denominator:
-        told = f"times {numerator}/{denominator}"
-        yield Cell(told, terms), Cell(exact_text(line["amount_atoms"], own))
-    else:
-        told = f"an amount per unit, times {count_text(line['units'])} units"
-        yield Cell(told, terms), Cell(exact_text(line["amount_atoms"], own))
-    if line["rate"]:
-        product = line["amount_atoms"] * to_atoms(parse_amount(line["rate"]))
-        cut = ", cut to 18 decimals" if product % ATOMS_PER_UNIT else ""
-        told = f"times {line['rate']} {currency} for 1 {own}{cut}"
-        source = ", ".join(filter(None, (line["rate_source"], line["rate_date"])))
-        yield Cell(told, source), Cell(exact_text(line["payee_atoms"], currency))

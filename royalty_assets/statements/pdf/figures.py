@@ -1,19 +1,27 @@
-"""What a PDF shows of a statement's figures, and how amounts are written for the eye.
+"""What a PDF and a page show of a statement's figures, and how amounts are written for the eye.
 
 Sums by service, territory and recording are of exact amounts, in atoms; only what is printed is
 rounded, half to even.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from typing import Any
 
 import polars as pl
 from babel import Locale
 from babel.dates import format_date
 
-from royalty_assets.domain.money import AMOUNT_DECIMALS, format_money, minor_unit_decimals
+from royalty_assets.domain.money import (
+    AMOUNT_DECIMALS,
+    ATOMS_PER_UNIT,
+    format_money,
+    minor_unit_decimals,
+    parse_amount,
+    to_atoms,
+)
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.statements import Movement, Statement, movement_atoms
 
@@ -187,3 +195,56 @@ def walk(statement: Statement, most: int) -> list[Step]:
             amount = sum(step.atoms for step in of_kind)
             together.append(Step(of_kind[0].name, f"{len(of_kind)} entries", "", amount))
     return together
+
+
+@dataclass(frozen=True, slots=True)
+class LineStep:
+    """One step from what a service reported to what the payee has of it.
+
+    Attributes:
+        words: what is done to the figure before; of the first step, what it is.
+        source: the terms and their contract, or the rate's source and date.
+        atoms: the figure after it, in ``currency``.
+    """
+
+    words: str
+    source: str
+    atoms: int
+    currency: str
+
+
+def with_atoms(lines: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    """Lines of a statement with ``receipts_atoms``, ``amount_atoms`` and ``payee_atoms``."""
+    atoms = zip(
+        *(series_to_atoms(lines[name]) for name in ("receipts", "amount", "payee_amount")),
+        strict=True,
+    )
+    for line, (receipts, amount, payee_amount) in zip(
+        lines.iter_rows(named=True), atoms, strict=True
+    ):
+        yield line | {
+            "receipts_atoms": receipts, "amount_atoms": amount, "payee_atoms": payee_amount,
+        }  # fmt: skip
+
+
+def line_steps(line: Mapping[str, Any], currency: str) -> Iterator[LineStep]:
+    """How a line was computed, in words.
+
+    Args:
+        line: as ``with_atoms`` gives it.
+        currency: that of its statement.
+    """
+    own = line["currency"]
+    yield LineStep("The service's receipts for it", "", line["receipts_atoms"], own)
+    numerator, denominator = line["share_numerator"], line["share_denominator"]
+    told = f"an amount per unit, times {count_text(line['units'])} units"
+    if denominator:
+        told = f"times {numerator}/{denominator}"
+    terms = f"{line['terms']}, {line['contract_id']}".strip(", ")
+    yield LineStep(told, terms, line["amount_atoms"], own)
+    if line["rate"]:
+        product = line["amount_atoms"] * to_atoms(parse_amount(line["rate"]))
+        cut = ", cut to 18 decimals" if product % ATOMS_PER_UNIT else ""
+        told = f"times {line['rate']} {currency} for 1 {own}{cut}"
+        source = ", ".join(filter(None, (line["rate_source"], line["rate_date"])))
+        yield LineStep(told, source, line["payee_atoms"], currency)
