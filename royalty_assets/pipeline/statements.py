@@ -61,6 +61,13 @@ SUMMARY_SCHEMA: dict[str, pl.DataType] = {
     "amount_carried_forward": PAYOUT_SCHEMA["amount_carried_forward"],
 }
 """One row a statement, by payee and currency."""
+_TOLD_SCHEMAS: dict[str, dict[str, pl.DataType]] = {
+    "lines": STATEMENT_LINE_SCHEMA,
+    "movements": STATEMENT_MOVEMENT_SCHEMA,
+    "recoupment": RECOUPMENT_HISTORY_SCHEMA,
+    "reserves": RESERVE_SCHEMA,
+}
+"""What a statement has, by table, without whose it is."""
 _RECOUPMENT_SCHEMA = {**_PAYEE, **RECOUPMENT_HISTORY_SCHEMA}
 _RESERVE_SCHEMA = {**_PAYEE, **RESERVE_SCHEMA}
 
@@ -275,13 +282,50 @@ def statement_tables(context: PipelineContext, month: Partition) -> StatementTab
     Raises:
         StageBlockedError: if there are none.
     """
+    return StatementTables(*(read_frame(context.lake, o) for o in _objects(context, month)))
+
+
+def statement_list(context: PipelineContext, month: Partition) -> pl.DataFrame:
+    """``SUMMARY_SCHEMA`` of a month, sorted by payee and currency.
+
+    Raises:
+        StageBlockedError: if there are no statements.
+    """
+    return read_frame(context.lake, _objects(context, month)[0])
+
+
+def statement_of(
+    context: PipelineContext, month: Partition, payee_id: str, currency: str
+) -> Statement | None:
+    """One statement, of whose month no more is read than that; None if there is none.
+
+    Raises:
+        StageBlockedError: if there are no statements.
+    """
+    is_its = (pl.col("payee_id") == payee_id) & (pl.col("payee_currency") == currency)
+    found = StatementTables(
+        *(
+            pl.scan_parquet(context.lake.local_path(stored)).filter(is_its).collect()
+            for stored in _objects(context, month)
+        )
+    )
+    if found.statements.is_empty():
+        return None
+    tables = {
+        name: getattr(found, name).select(schema.keys()) for name, schema in _TOLD_SCHEMAS.items()
+    }
+    name = found.statements["payee_name"][0]
+    return Statement(payee_id, name, period_of(month).label, currency, **tables)
+
+
+def _objects(context: PipelineContext, month: Partition) -> tuple[LakeObject, ...]:
     commit = context.registry.commit(LEDGER_FEED, Stage.STATEMENTS, month.key)
     if commit is None:
         raise StageBlockedError(
             f"there are no statements for {month.key}; run the project, or materialise statements"
         )
     (batch,) = context.registry.batches_by_id(commit.batch_ids)
-    return StatementTables(*(read_frame(context.lake, stored) for stored in batch.objects))
+    return batch.objects
 
 
 def statements(
@@ -298,13 +342,7 @@ def statements(
     if payee_id is not None:
         summary = summary.filter(pl.col("payee_id") == payee_id)
     parts = {
-        name: _Parts(getattr(tables, name), schema)
-        for name, schema in (
-            ("lines", STATEMENT_LINE_SCHEMA),
-            ("movements", STATEMENT_MOVEMENT_SCHEMA),
-            ("recoupment", RECOUPMENT_HISTORY_SCHEMA),
-            ("reserves", RESERVE_SCHEMA),
-        )
+        table: _Parts(getattr(tables, table), schema) for table, schema in _TOLD_SCHEMAS.items()
     }
     for payee, currency, name in summary.select(*_PAYEE, "payee_name").iter_rows():
         of_payee = {table: of_all.of(payee, currency) for table, of_all in parts.items()}
