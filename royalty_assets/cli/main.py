@@ -82,7 +82,7 @@ def demo(
     Ends with the funnel from rows received to money paid, and whether all of it is accounted for.
     Run it again and nothing changes; kill it and run it again, and the result is the same.
     """
-    from royalty_assets.orchestration.runner import only_run_of
+    from royalty_assets.orchestration.run_lock import only_run_of
 
     scenario = Scenario(seed=seed, events=events, recordings=recordings, hours=hours)
     with told_errors(), only_run_of(home):
@@ -110,7 +110,7 @@ def run(home: Home = Path("data")) -> None:
 
     The same assets as in the Dagster UI, without it. What is committed and unchanged is skipped.
     """
-    from royalty_assets.orchestration.runner import only_run_of
+    from royalty_assets.orchestration.run_lock import only_run_of
 
     with told_errors():
         load_project(home)
@@ -453,7 +453,7 @@ def verify(
     when it is made again. Each difference is one line; the exit code is 1 if there is any.
     """
     from royalty_assets.console import VerifyProgress, show_verification
-    from royalty_assets.orchestration.runner import only_run_of
+    from royalty_assets.orchestration.run_lock import only_run_of
     from royalty_assets.orchestration.session import PipelineSession
     from royalty_assets.pipeline.rederive import rederive
     from royalty_assets.pipeline.verify import verify_quickly
@@ -532,7 +532,7 @@ def keys_rotate(
     """
     from royalty_assets.audit.keys import rotate_signing_key
     from royalty_assets.audit.notes import new_signing_key
-    from royalty_assets.orchestration.runner import only_run_of
+    from royalty_assets.orchestration.run_lock import only_run_of
     from royalty_assets.orchestration.session import PipelineSession
     from royalty_assets.pipeline.checkpoints import sign_checkpoint
 

@@ -22,7 +22,7 @@ def _can_be_mended(error: Exception) -> bool:
     """Whether the error is one of those that say what to do; looked up only when there is one."""
     from royalty_assets.audit.keys import SigningKeyError
     from royalty_assets.audit.notes import NoteError
-    from royalty_assets.orchestration.runner import AnotherRunError
+    from royalty_assets.orchestration.run_lock import AnotherRunError
     from royalty_assets.pipeline.context import StageBlockedError
     from royalty_assets.sources.linkage_files import LinkageFileError
     from royalty_assets.sources.templates import TemplateError

@@ -85,7 +85,7 @@ def close_command(
     Its ledger, payouts and statements then stay as they are, signed: what comes later is corrected
     in the first open month.
     """
-    from royalty_assets.orchestration.runner import only_run_of
+    from royalty_assets.orchestration.run_lock import only_run_of
     from royalty_assets.pipeline.closing import close, closing_of, propose
 
     with _open(home) as context, only_run_of(home):

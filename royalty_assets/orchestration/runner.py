@@ -5,10 +5,9 @@ takes all of a feed's partitions as ranges. What fails is told; everything else 
 """
 
 import asyncio
-import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from itertools import groupby
@@ -53,10 +52,6 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.CANCELING,
 ]
-
-
-class AnotherRunError(Exception):
-    """The project is being run already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,26 +125,6 @@ def fail_orphaned_runs(instance: dg.DagsterInstance, *, everyone: bool) -> int:
     for run in orphans:
         instance.report_run_failed(run, "Its process ended before the run did.")
     return len(orphans)
-
-
-@contextmanager
-def only_run_of(home: Path) -> Iterator[None]:
-    """Hold the project for one process; the lock goes with the process, however it ends.
-
-    Raises:
-        AnotherRunError: if it is held.
-    """
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / ".run.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AnotherRunError(
-                f"{home} is being run by another process; wait for it to end"
-            ) from None
-        # Nobody else is at work here: what is half-written is a crash's.
-        shutil.rmtree(home / "spool", ignore_errors=True)
-        yield
 
 
 def plan_run(session: PipelineSession) -> list[StagePlan]:

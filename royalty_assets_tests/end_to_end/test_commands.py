@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import pytest
 
 from royalty_assets.audit.notes import new_signing_key
-from royalty_assets.orchestration.runner import only_run_of
+from royalty_assets.orchestration.run_lock import only_run_of
 
 TIMEOUT_SECONDS = 240
 DEMO = ["--events", "3000", "--hours", "2", "--recordings", "300"]
