@@ -36,6 +36,7 @@ from royalty_assets.desk.forms import (
 )
 from royalty_assets.desk.guard import Guard
 from royalty_assets.desk.pages import Pages, RefusedError
+from royalty_assets.desk.period_pages import PeriodPages
 from royalty_assets.desk.queue import Queue, shown_money, summed_money
 from royalty_assets.desk.spreadsheet import read_wishes, write_questions
 from royalty_assets.domain.adjudication import (
@@ -111,6 +112,7 @@ def make_desk(
         Route("/questions.csv", desk.upload, methods=["POST"]),
         Route("/apply", desk.apply, methods=["POST"]),
         Route("/drift", desk.accept_drift, methods=["POST"]),
+        *PeriodPages(context, desk.pages).routes(),
         Mount("/static", StaticFiles(directory=static)),
     ]
     middleware = [
