@@ -2,8 +2,9 @@
 
 Five checks, none of which trusts another: the lake's objects against the registry, the registry's
 rows against the log, the log against the checkpoints that were signed over it, closed periods
-against what was logged of them, and (in ``rederive``) every derived object against what comes of the raw bytes when it is made again.
-Each returns what differs, a line a difference; nothing is mended, and nothing stops at the first.
+against what was logged of them, and (in ``rederive``) every derived object against what comes of
+the raw bytes when it is made again. Each returns what differs, a line a difference; nothing is
+mended, and nothing stops at the first.
 """
 
 import json
