@@ -52,11 +52,11 @@ def statement_contents(
     if "pdf" in forms:
         yield f"{stem}.pdf", statement_pdf(statement, issued_by=issued_by)
     if "csv" in forms:
-        for table, content in csv_files(statement).items():
-            yield f"{stem}-{table}.csv", content
+        for name, content in csv_files(statement).items():
+            yield f"{stem}-{name}", content
     if "parquet" in forms:
-        for table, content in parquet_files(statement).items():
-            yield f"{stem}-{table}.parquet", content
+        for name, content in parquet_files(statement).items():
+            yield f"{stem}-{name}", content
     if "dsr" in forms:
         sender = Party(_NOT_IN_NAMES.sub("", issued_by) or "sender", issued_by or "Sender")
         recipient = Party(
