@@ -1,5 +1,6 @@
 """Statements as files in a folder: which forms there are, and what the files are called."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -37,11 +38,14 @@ def write_statement(
 
 
 def payee_file_name(payee_id: str) -> str:
-    """A payee's id as a folder or file may be called: what a path must not hold is ``_``.
+    """A payee's id, if a file may be called so; else what is left of it, and its hash.
 
-    The name is for people; the content says who it is.
+    Without the hash, statements of ``a/b`` and ``a b`` would be written over one another.
     """
-    return _NOT_IN_NAMES.sub("_", payee_id).strip(".") or "_"
+    name = _NOT_IN_NAMES.sub("_", payee_id).strip(".")
+    if name == payee_id:
+        return name
+    return f"{name}-{hashlib.sha256(payee_id.encode()).hexdigest()[:8]}"
 
 
 def statement_contents(

@@ -95,9 +95,9 @@ contracts:
     assert march == [
         ("earnings", "50"), ("reserve_held", "-10"), ("reserve_released", "10"), ("paid", "-50"),
     ]  # fmt: skip
-    assert told(statement(context, FEBRUARY, "dee").reserves, "held_in", "release_in", "amount") == [
-        ("2025-01", "2025-03", "10")
-    ]
+    assert told(
+        statement(context, FEBRUARY, "dee").reserves, "held_in", "release_in", "amount"
+    ) == [("2025-01", "2025-03", "10")]
 
 
 def test_too_little_is_carried_forward_and_tax_withheld_of_what_is_paid(tmp_path):
