@@ -91,6 +91,14 @@ class _Input:
 
 
 def _input(context: PipelineContext, month: Partition) -> _Input:
+    # The balances of a closed month were made without an open one's before it, and stay so.
+    if not is_closed(context, month) and (
+        after := [each.key[:7] for each in closed_months(context) if each.key > month.key]
+    ):
+        raise StageBlockedError(
+            f"{month.key[:7]} comes before {after[0]}, which is closed, and cannot be paid out any "
+            "more; report what it brings with dates of an open month"
+        )
     _, (ledger,) = green_input(context, LEDGER_FEED, Stage.LEDGER, month.key)
     opening = _opening_object(context, month)
     return _Input(ledger, catalog_in_force(context)[0], contracts_version(context), opening)
@@ -131,7 +139,8 @@ def paid_out(context: PipelineContext, month: Partition) -> Commit | None:
     """The payouts in force, if there is nothing to pay out anew.
 
     Raises:
-        StageBlockedError: if the ledger is not committed, or is red, or the contracts are.
+        StageBlockedError: if the ledger is not committed, or is red, or the contracts are; or if a
+            later month is closed.
     """
     if is_closed(context, month):
         return context.registry.commit(LEDGER_FEED, Stage.PAYOUTS, month.key)

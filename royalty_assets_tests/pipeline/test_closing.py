@@ -384,6 +384,18 @@ def test_shares_of_the_catalog_do_not_reach_into_closed_months(tmp_path):
     check_books(context)
 
 
+def test_a_month_before_a_closed_one_is_told_and_not_paid(tmp_path):
+    """Its balances would be lost: February was closed without them."""
+    context = project(tmp_path)
+    report(context, "feb.csv", row("2025-02-03", "1.00"))
+    run_and_close(context, FEBRUARY)
+    report(context, "jan.csv", row("2025-01-03", "10.00"))
+    with pytest.raises(StageBlockedError, match="2025-01 comes before 2025-02, which is closed"):
+        run(context, JANUARY)
+    assert "comes before 2025-02" in propose(context, JANUARY).reasons[0]
+    check_books(context)
+
+
 DAYS = {JANUARY: "2025-01-05", FEBRUARY: "2025-02-05", MARCH: "2025-03-05"}
 AMOUNTS = ("0.01", "0.1", "0.000000000000000001", "3.333333333333333333", "-2")
 
