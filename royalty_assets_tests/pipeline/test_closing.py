@@ -1,6 +1,7 @@
 """Closed months: when one may be closed, that it stays, and what comes late is corrected later."""
 
 import json
+import re
 import subprocess
 import sys
 from decimal import Decimal
@@ -525,7 +526,10 @@ def test_a_receipt_tells_of_nobody_else(closed):
         for month in (JANUARY, FEBRUARY):
             for one in statements(closed, month, payee):
                 for number in range(1, one.lines.height + 1):
-                    text = receipt(closed, month, payee, one.currency, number)
+                    given = json.loads(receipt(closed, month, payee, one.currency, number))
+                    said = [given[n] for n in ("statement", "line", "contract", "steps", "sources")]
+                    # A hash may spell a name by chance.
+                    text = re.sub("[0-9a-f]{64}", "", json.dumps(said))
                     assert [other for other in others if other in text] == []
 
 
