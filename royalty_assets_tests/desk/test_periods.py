@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -37,6 +38,7 @@ MATCHED = (
     "2025-03-02,AT,USUM70600057,Paper Lanterns,Mira Lund,3000,9.00,EUR\n"
 )
 UNMATCHED = "2025-03-03,GB,GBXXX2500001,Song of Nobody,Unknown Choir,900,2.70,EUR\n"
+PAGE = Path(__file__).parents[2] / "docs/how-to/close-a-month.md"
 LABEL = "label:løv/records"
 
 
@@ -299,6 +301,20 @@ def test_a_receipt_from_the_desk_holds_by_the_program_from_the_desk(desk, contex
         answer = desk.get("/periods/2025-03/receipt", params=query | {"line": line})
         assert answer.status_code == 409
         assert "has the lines 1 to 1" in answer.text
+
+
+def test_the_pages_proof_by_hand_comes_to_the_signed_root(desk, context, tmp_path):
+    run_month(context)
+    close_march(desk)
+    receipt = desk.get("/periods/2025-03/receipt?payee=P1&currency=EUR&line=2").text
+    (program,) = re.findall("```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "receipt.json").write_text(receipt)
+    by_hand = [sys.executable, "-I", "-X", "utf8", "-c", program]
+    done = subprocess.run(by_hand, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "is in the checkpoint" in done.stdout
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "receipt.json").write_text(receipt.replace('"units": "3000"', '"units": "3001"'))
+    assert subprocess.run(by_hand, cwd=tmp_path, capture_output=True, check=False).returncode == 1
 
 
 def test_what_comes_after_closing_is_marked_as_an_adjustment(desk, context):

@@ -31,6 +31,26 @@ R3,P1,Mira Lund,60
 R3,P2,Lantern Records,40
 R4,P3,Quiet Fields Ltd,100
 """
+CONTRACTS = """
+payees:
+  - payee: P1
+    name: Mira Lund
+    withholding: [{percent: 5, reason: withholding tax}]
+  - {payee: P4, name: Harbour Label}
+accounts:
+  - account: harbours
+    payee: P1
+    currency: EUR
+    charges: [{kind: advance, amount: 800, on: 2025-03-01}]
+contracts:
+  - contract: harbours-2025
+    recordings: [R1, R2]
+    participants: [{payee: P1, percent: 60, account: harbours}]
+    remainder_to: P4
+    reserve:
+      percent: 10
+      release: [{after_months: 6, percent: 100}]
+"""
 HEADER = "Date,Territory,ISRC,Title,Artist,Units,Amount,Currency\n"
 MARCH = """2025-03-01,DE,USUM70600055,Midnight Harbour,Mira Lund,412000,1240.40,EUR
 2025-03-01,GB,USUM70600055,Midnight Harbour,Mira Lund,98000,327.15,EUR
@@ -49,6 +69,8 @@ def home(tmp_path_factory):
     run("init", home)
     (home / "catalog/recordings.csv").write_text(RECORDINGS)
     (home / "catalog/shares.csv").write_text(SHARES)
+    (home / "contracts").mkdir(exist_ok=True)
+    (home / "contracts/contracts.yaml").write_text(CONTRACTS)
     (home / "inbox/march.csv").write_text(HEADER + MARCH)
     run("run", home)
     return home
@@ -100,20 +122,26 @@ def test_a_month_is_closed_and_a_receipt_of_it_holds(page, home, tmp_path):
     page.get_by_label("You are").fill("Ann Example")
     page.get_by_role("button", name="Save").click()
     page.get_by_role("link", name="Close March 2025").click()
-    expect(page.get_by_role("cell", name="2,859.45")).to_have_count(2)  # received, and paid
+    # Of 2,859.45 EUR: 800 of an advance, 10 % of 1,011.87 held, 5 % of 652.48 withheld.
+    for amount in ("2,859.45", "800.00", "101.19", "32.62", "1,925.64"):
+        expect(page.get_by_role("cell", name=amount, exact=True)).to_be_visible()
     expect(page.get_by_label("Closed by")).to_have_value("Ann Example")
     assert unnamed_controls(page) == []
     page.get_by_label("Why").fill("all reports are in")
     page.get_by_label("Why").press("Enter")
     expect(page.get_by_role("button", name="for good")).to_be_visible()
     page.get_by_role("button", name="for good").click()
-    expect(page.get_by_role("status")).to_contain_text("2025-03 is closed: 3 statements")
+    expect(page.get_by_role("status")).to_contain_text("2025-03 is closed: 4 statements")
     expect(page.get_by_text("all reports are in")).to_be_visible()
     assert "Ann Example" in run("periods", home).stdout
 
-    page.get_by_role("link", name="3 statements").click()
+    page.get_by_role("link", name="4 statements").click()
     page.get_by_role("link", name="Mira Lund").click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("2,228.25 EUR")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("619.86 EUR")
+    walk = page.get_by_role("region", name="From brought forward")
+    expect(walk).to_contain_text("−800.00")
+    expect(page.get_by_role("region", name="Recoupment")).to_contain_text("harbours")
+    expect(page.get_by_role("region", name="Reserves")).to_contain_text("2025-09")
     first = page.locator("table.lines > tbody > tr").first
     first.get_by_text("How it was computed").click()
     expect(first).to_contain_text("The service's receipts for it.")
@@ -141,12 +169,13 @@ def test_what_comes_late_is_an_adjustment_of_the_next_month(page, home):
     expect(april.get_by_role("link", name="Questions")).to_be_visible()
     expect(april.get_by_role("link", name="Close")).to_have_count(0)
     assert not is_wider_than_the_window(page)
+    page.set_viewport_size({"width": 1400, "height": 660})
     keep(page, "desk-periods")
     page.goto("/periods/2025-04/statement?payee=P1&currency=EUR")
     expect(page.get_by_text("adjustment: corrects March 2025")).to_be_visible()
     page.goto("/periods/2025-03/statement?payee=P1&currency=EUR")
     expect(page.get_by_text("adjustment")).to_have_count(0)
-    page.set_viewport_size({"width": 1400, "height": 1040})
+    page.set_viewport_size({"width": 1400, "height": 1280})
     page.get_by_text("How it was computed").first.click()
     keep(page, "desk-statement")
 
