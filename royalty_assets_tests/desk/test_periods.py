@@ -313,7 +313,7 @@ def test_the_pages_proof_by_hand_comes_to_the_signed_root(desk, context, tmp_pat
     done = subprocess.run(by_hand, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "is in the checkpoint" in done.stdout
     assert done.returncode == 0, done.stderr
-    (tmp_path / "receipt.json").write_text(receipt.replace('"units": "3000"', '"units": "3001"'))
+    (tmp_path / "receipt.json").write_text(receipt.replace('"units": "4000"', '"units": "4001"'))
     assert subprocess.run(by_hand, cwd=tmp_path, capture_output=True, check=False).returncode == 1
 
 
