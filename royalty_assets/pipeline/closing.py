@@ -21,7 +21,7 @@ from royalty_assets.audit.keys import RING_FOLDER, read_ring
 from royalty_assets.audit.merkle import MemoryTree, leaf_hash, root
 from royalty_assets.audit.notes import parse_note
 from royalty_assets.audit.receipts import make_receipt
-from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, combined_sha256
+from royalty_assets.domain.batches import Commit, LakeObject, Stage, combined_sha256
 from royalty_assets.domain.ledger import NO_CURRENCY, Account
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
@@ -34,7 +34,7 @@ from royalty_assets.pipeline.context import (
     LEDGER_FEED,
     PipelineContext,
     StageBlockedError,
-    commit_batch,
+    commit_month_batch,
     next_revision,
 )
 from royalty_assets.pipeline.contracts import contracts_in_force
@@ -220,24 +220,9 @@ def close(context: PipelineContext, month: Partition, who: str, why: str = "") -
     record = pl.DataFrame([(who, why, at, content)], schema=_RECORD_SCHEMA, orient="row")
     sha256 = combined_sha256([content, who, why, at])
     folder = f"{Stage.CLOSING}/{hive_folder(month)}"
-    batch = commit_batch(
-        context,
-        Batch(
-            feed=LEDGER_FEED,
-            stage=Stage.CLOSING,
-            partition_key=month.key,
-            window_start=month.window.start,
-            window_label=month.window.label,
-            revision=0,
-            input_sha256=sha256,
-            objects=(
-                put_frame(context.lake, folder, "record", record),
-                put_frame(context.lake, folder, "statements", logged.statements),
-                put_frame(context.lake, folder, "evidence", logged.evidence),
-            ),
-            counts={"statements": logged.statements.height, "lines": logged.evidence.height},
-        ),
-    )
+    tables = {"record": record, "statements": logged.statements, "lines": logged.evidence}
+    objects = {name: put_frame(context.lake, folder, name, of) for name, of in tables.items()}
+    batch = commit_month_batch(context, month, Stage.CLOSING, sha256, objects)
     commit = Commit(
         feed=LEDGER_FEED,
         stage=Stage.CLOSING,

@@ -9,9 +9,10 @@ from typing import Any, TypeVar, cast
 from royalty_assets.audit.leaves import manifest_text
 from royalty_assets.audit.notes import SigningKey
 from royalty_assets.domain.adjudication import Rule
-from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
+from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, combined_sha256
 from royalty_assets.domain.feeds import Project
 from royalty_assets.domain.matching import Matcher
+from royalty_assets.domain.windows import Partition
 from royalty_assets.sources.inbox import Look, LookKey
 from royalty_assets.sources.templates import Template
 from royalty_assets.storage.lake import Lake
@@ -214,6 +215,30 @@ def commit_batch(
         signature=signature_of(context, next_one),
     )
     return next_one
+
+
+def commit_month_batch(
+    context: PipelineContext,
+    month: Partition,
+    stage: Stage,
+    input_sha256: str,
+    objects: Mapping[str, LakeObject],
+) -> Batch:
+    """Commit the tables of a month, by name; see ``commit_batch``."""
+    return commit_batch(
+        context,
+        Batch(
+            feed=LEDGER_FEED,
+            stage=stage,
+            partition_key=month.key,
+            window_start=month.window.start,
+            window_label=month.window.label,
+            revision=0,
+            input_sha256=input_sha256,
+            objects=tuple(objects.values()),
+            counts={name: stored.rows for name, stored in objects.items()},
+        ),
+    )
 
 
 def signature_of(context: PipelineContext, batch: Batch) -> str:

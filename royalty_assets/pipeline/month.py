@@ -29,7 +29,7 @@ from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     StageBlockedError,
-    commit_batch,
+    commit_month_batch,
     first_finding,
     green_input,
     next_revision,
@@ -119,7 +119,8 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
         [own, *(_corrections(context, each, month) for each in late if each.is_whole)]
     )
     recount = _recount(context, wanted, _pools(context, wanted.pools))
-    committed = _commit_batch(context, month, Stage.LEDGER, input_sha256, [("ledger", ledger)])
+    stored = put_frame(context.lake, f"{Stage.LEDGER}/{hive_folder(month)}", "ledger", ledger)
+    committed = commit_month_batch(context, month, Stage.LEDGER, input_sha256, {"ledger": stored})
     drift = catalog_drift(context, month, own)
     blocks = context.project.drift.severity == "block"
     claims = own.filter(pl.col("account") != Account.RECEIVABLE)
@@ -342,30 +343,6 @@ def _pools(context: PipelineContext, batches: list[Batch]) -> pl.DataFrame:
     if not frames:
         return pl.DataFrame(schema={**POOL_SCHEMA, "feed": pl.String()})
     return pl.concat(frames)
-
-
-def _commit_batch(
-    context: PipelineContext,
-    month: Partition,
-    stage: Stage,
-    input_sha256: str,
-    frames: list[tuple[str, pl.DataFrame]],
-) -> Batch:
-    folder = f"{stage}/{hive_folder(month)}"
-    objects = tuple(put_frame(context.lake, folder, label, frame) for label, frame in frames)
-
-    batch = Batch(
-        feed=LEDGER_FEED,
-        stage=stage,
-        partition_key=month.key,
-        window_start=month.window.start,
-        window_label=month.window.label,
-        revision=0,
-        input_sha256=input_sha256,
-        objects=objects,
-        counts={label: frame.height for label, frame in frames},
-    )
-    return commit_batch(context, batch)
 
 
 @dataclass(slots=True)

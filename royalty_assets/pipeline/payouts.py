@@ -37,7 +37,7 @@ from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     StageBlockedError,
-    commit_batch,
+    commit_month_batch,
     green_input,
     next_revision,
     standing,
@@ -309,26 +309,13 @@ def _commit_tables(
     payouts: Payouts,
     lines: LakeObject,
 ) -> Batch:
-    objects = [
-        lines
+    objects = {
+        table: lines
         if table == "payout_lines"
         else put_frame(context.lake, _folder(month), table, getattr(payouts, table))
         for table in TABLES
-    ]
-    return commit_batch(
-        context,
-        Batch(
-            feed=LEDGER_FEED,
-            stage=Stage.PAYOUTS,
-            partition_key=month.key,
-            window_start=month.window.start,
-            window_label=month.window.label,
-            revision=0,
-            input_sha256=input_sha256,
-            objects=tuple(objects),
-            counts={table: stored.rows for table, stored in zip(TABLES, objects, strict=True)},
-        ),
-    )
+    }
+    return commit_month_batch(context, month, Stage.PAYOUTS, input_sha256, objects)
 
 
 def _split_differences(

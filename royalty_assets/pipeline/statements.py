@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from royalty_assets.domain.accounts import Accounts
-from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, combined_sha256
+from royalty_assets.domain.batches import Commit, LakeObject, Stage, combined_sha256
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import atoms_to_series, series_to_atoms
 from royalty_assets.domain.payouts import (
@@ -35,7 +35,7 @@ from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     StageBlockedError,
-    commit_batch,
+    commit_month_batch,
     green_input,
     next_revision,
     standing,
@@ -132,21 +132,10 @@ def state(context: PipelineContext, month: Partition) -> Outcome:
     tables = _tables(context, month)
     input_sha256 = statement_input_sha256(context, month)
     folder = f"{Stage.STATEMENTS}/{hive_folder(month)}"
-    objects = tuple(put_frame(context.lake, folder, name, getattr(tables, name)) for name in TABLES)
-    batch = commit_batch(
-        context,
-        Batch(
-            feed=LEDGER_FEED,
-            stage=Stage.STATEMENTS,
-            partition_key=month.key,
-            window_start=month.window.start,
-            window_label=month.window.label,
-            revision=0,
-            input_sha256=input_sha256,
-            objects=objects,
-            counts={name: stored.rows for name, stored in zip(TABLES, objects, strict=True)},
-        ),
-    )
+    objects = {
+        name: put_frame(context.lake, folder, name, getattr(tables, name)) for name in TABLES
+    }
+    batch = commit_month_batch(context, month, Stage.STATEMENTS, input_sha256, objects)
     commit = Commit(
         feed=LEDGER_FEED,
         stage=Stage.STATEMENTS,

@@ -3,17 +3,15 @@
 ``ROYALTY_ASSETS_SCREENSHOTS=docs/images`` keeps the pictures that the documentation shows.
 """
 
-import os
-import signal
-import socket
 import subprocess
 import sys
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-from royalty_assets_tests.end_to_end.test_browser import ARGUMENTS, CHROMIUM, keep, wait_for
-from royalty_assets_tests.end_to_end.test_commands import command, environment, run
+from royalty_assets_tests.end_to_end.desk_in_chromium import desk_page
+from royalty_assets_tests.end_to_end.test_browser import CHROMIUM, keep
+from royalty_assets_tests.end_to_end.test_commands import run
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"
@@ -78,23 +76,8 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(home):
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with subprocess.Popen(
-        command("desk", home, "--port", port), env=environment(), start_new_session=True
-    ) as process:
-        url = f"http://127.0.0.1:{port}"
-        try:
-            wait_for(url, process)
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-                page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=url)
-                page.set_default_timeout(30_000)
-                yield page
-                browser.close()
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait(30)
+    with desk_page(home) as page:
+        yield page
 
 
 def downloaded(page, control, folder):
@@ -152,7 +135,10 @@ def test_a_month_is_closed_and_a_receipt_of_it_holds(page, home, tmp_path):
     receipt = downloaded(page, page.get_by_role("link", name="Receipt of line 1"), tmp_path)
     program = downloaded(page, page.get_by_role("link", name="verify_receipt.py"), tmp_path)
     told = subprocess.run(
-        [sys.executable, "-I", program, receipt], capture_output=True, text=True, check=False
+        [sys.executable, "-I", program, receipt, "--source", home / "inbox/march.csv"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert told.returncode == 0, told.stdout + told.stderr
     assert "This receipt holds." in told.stdout
