@@ -7,6 +7,7 @@ rounded, half to even.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -227,6 +228,12 @@ def with_atoms(lines: pl.DataFrame) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
+def _fraction(numerator: int, denominator: int) -> str:
+    """A share in its lowest terms, as people write it."""
+    share = Fraction(numerator, denominator)
+    return f"{share.numerator}/{share.denominator}"
+
+
 def line_steps(line: Mapping[str, Any], currency: str) -> Iterator[LineStep]:
     """How a line was computed, in words.
 
@@ -239,7 +246,7 @@ def line_steps(line: Mapping[str, Any], currency: str) -> Iterator[LineStep]:
     numerator, denominator = line["share_numerator"], line["share_denominator"]
     told = f"an amount per unit, times {count_text(line['units'])} units"
     if denominator:
-        told = f"times {numerator}/{denominator}"
+        told = f"times {_fraction(numerator, denominator)}"
     terms = f"{line['terms']}, {line['contract_id']}".strip(", ")
     yield LineStep(told, terms, line["amount_atoms"], own)
     if line["rate"]:
