@@ -262,7 +262,8 @@ def test_files_are_those_of_the_statement(desk, context):
         for form in ("pdf", "csv", "parquet", "dsr")
     }
     names = {form: one.headers["content-disposition"] for form, one in got.items()}
-    assert names["pdf"] == 'attachment; filename="label_l_v_records-d9fa4ca6-statement-2025-03-EUR.pdf"'
+    name = "label_l_v_records-d9fa4ca6-statement-2025-03-EUR.pdf"
+    assert names["pdf"] == f'attachment; filename="{name}"'
     assert got["pdf"].content.startswith(b"%PDF-")
     assert b"SR08\t" in got["dsr"].content
     with zipfile.ZipFile(io.BytesIO(got["csv"].content)) as archive:
