@@ -21,7 +21,7 @@ from royalty_assets.audit.keys import RING_FOLDER, read_ring
 from royalty_assets.audit.merkle import MemoryTree, leaf_hash, root
 from royalty_assets.audit.notes import parse_note
 from royalty_assets.audit.receipts import make_receipt
-from royalty_assets.domain.batches import Commit, LakeObject, Stage, combined_sha256
+from royalty_assets.domain.batches import Commit, Stage, combined_sha256
 from royalty_assets.domain.ledger import NO_CURRENCY, Account
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
@@ -43,6 +43,8 @@ from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.month import blocked_because
 from royalty_assets.pipeline.payouts import payout_frame
 from royalty_assets.pipeline.periods import (
+    closing_objects,
+    closing_record,
     committed_months,
     is_closed,
     ledger_in_force,
@@ -318,6 +320,10 @@ def _period_content(context: PipelineContext, month: Partition, logged: "_Logged
             "batches": batches,
             "statements": logged.statements.height,
             "root": root(tree, len(tree)).hex(),
+            # By which its pools are shared also when something comes late.
+            "allocation": {
+                feed.name: feed.allocation.model_dump(mode="json") for feed in context.project.feeds
+            },
         },
         sort_keys=True,
     )
@@ -335,19 +341,10 @@ class Closing:
 
 def closing_of(context: PipelineContext, month: Partition) -> Closing | None:
     """How a month was closed; None if it is open."""
-    objects = _closing_objects(context, month)
-    if objects is None:
+    record = closing_record(context, month)
+    if record is None:
         return None
-    who, why, at, content = read_frame(context.lake, objects[0]).row(0)
-    return Closing(who, why, at, json.loads(content)["root"])
-
-
-def _closing_objects(context: PipelineContext, month: Partition) -> tuple[LakeObject, ...] | None:
-    commit = context.registry.commit(LEDGER_FEED, Stage.CLOSING, month.key)
-    if commit is None:
-        return None
-    (batch,) = context.registry.batches_by_id(commit.batch_ids)
-    return batch.objects
+    return Closing(record["who"], record["why"], record["closed_at"], record["content"]["root"])
 
 
 def receipt(
@@ -359,7 +356,7 @@ def receipt(
         StageBlockedError: if the month is open, or there is no such line.
         royalty_assets.audit.receipts.ReceiptError: if it would not hold.
     """
-    objects = _closing_objects(context, month)
+    objects = closing_objects(context, month)
     if objects is None:
         raise StageBlockedError(
             f"{period_of(month).label} is not closed; receipts are of closed periods "
@@ -415,7 +412,7 @@ def _shown(row: dict[str, str], evidence: pl.DataFrame, period: str) -> receipts
 
 def closing_differences(context: PipelineContext, month: Partition) -> Iterator[str]:
     """Where what is logged of a closed month is not what its objects and its books say."""
-    objects = _closing_objects(context, month)
+    objects = closing_objects(context, month)
     if objects is None:
         return
     told = read_frame(context.lake, objects[1])

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
+from pydantic import TypeAdapter
 
 from royalty_assets.domain import invariants
-from royalty_assets.domain.allocation import AllocationModel
+from royalty_assets.domain.allocation import Allocation, AllocationModel
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.canonical import ledger_sha256
 from royalty_assets.domain.feeds import Feed, InboxSource
@@ -47,6 +48,7 @@ from royalty_assets.pipeline.payouts import paid_out, payout_frame
 from royalty_assets.pipeline.periods import (
     books_of,
     closed_months,
+    closing_record,
     committed_months,
     is_closed,
     ledger_in_force,
@@ -221,16 +223,31 @@ def _late_warnings(late: list[LatePeriod]) -> dict[str, list[str]]:
     return {"every_late_line_is_posted": told} if told else {}
 
 
-def _ledger_of(context: PipelineContext, wanted: _MonthInput) -> pl.DataFrame:
-    sharing = sharing_of_feeds(context, wanted.matched)
+def _ledger_of(
+    context: PipelineContext,
+    wanted: _MonthInput,
+    models: Mapping[str, AllocationModel] | None = None,
+) -> pl.DataFrame:
+    sharing = sharing_of_feeds(context, wanted.matched, models)
     return build_ledger(_usage(context, wanted.matched), _pools(context, wanted.pools), sharing)
+
+
+def _models_of_closed(context: PipelineContext, month: Partition) -> Mapping[str, AllocationModel]:
+    """The models that a closed month was shared by; today's only for feeds that it did not have."""
+    models: dict[str, AllocationModel] = {
+        feed.name: feed.allocation for feed in context.project.feeds
+    }
+    record = closing_record(context, month)
+    then = {} if record is None else record["content"].get("allocation", {})
+    model_of: TypeAdapter[AllocationModel] = TypeAdapter(Allocation)
+    return models | {name: model_of.validate_python(model) for name, model in then.items()}
 
 
 def _corrections(context: PipelineContext, late: LatePeriod, month: Partition) -> pl.DataFrame:
     """What turns the books of a closed period into what is known now."""
     return corrections(
         books_of(context, late.month, month),
-        _ledger_of(context, late.wanted),
+        _ledger_of(context, late.wanted, _models_of_closed(context, late.month)),
         period_of(late.month).label,
     )
 

@@ -1,13 +1,16 @@
 """The accounting periods of a project: which are posted, which are closed, what their books say."""
 
+import json
+from typing import Any
+
 import polars as pl
 
-from royalty_assets.domain.batches import Stage
+from royalty_assets.domain.batches import LakeObject, Stage
 from royalty_assets.domain.ledger import LEDGER_SCHEMA, booked
 from royalty_assets.domain.terms import Period
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.context import LEDGER_FEED, PipelineContext
-from royalty_assets.storage.lake import read_table
+from royalty_assets.storage.lake import read_frame, read_table
 
 
 def period_of(month: Partition) -> Period:
@@ -57,3 +60,21 @@ def ledger_in_force(context: PipelineContext, month: Partition) -> pl.DataFrame:
         return pl.DataFrame(schema=LEDGER_SCHEMA)
     (batch,) = context.registry.batches_by_id(commit.batch_ids)
     return read_table(context.lake, batch.objects[0], LEDGER_SCHEMA)
+
+
+def closing_objects(context: PipelineContext, month: Partition) -> tuple[LakeObject, ...] | None:
+    """What a month was closed with: record, statements as logged, evidence; None if it is open."""
+    commit = context.registry.commit(LEDGER_FEED, Stage.CLOSING, month.key)
+    if commit is None:
+        return None
+    (batch,) = context.registry.batches_by_id(commit.batch_ids)
+    return batch.objects
+
+
+def closing_record(context: PipelineContext, month: Partition) -> dict[str, Any] | None:
+    """``who`` closed a month, ``why``, ``closed_at``, and the ``content``; None if it is open."""
+    objects = closing_objects(context, month)
+    if objects is None:
+        return None
+    record: dict[str, Any] = read_frame(context.lake, objects[0]).row(0, named=True)
+    return record | {"content": json.loads(record["content"])}

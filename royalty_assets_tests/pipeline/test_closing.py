@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from royalty_assets.audit import verify_receipt
 from royalty_assets.audit.receipts import ReceiptError
 from royalty_assets.domain.adjudication import Action
+from royalty_assets.domain.allocation import StreamThreshold
 from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.payouts import PAYOUT_LINE_SCHEMA
 from royalty_assets.domain.statements import statement_differences
@@ -40,6 +41,7 @@ from royalty_assets_tests.monthly_reports import (
     FEBRUARY,
     JANUARY,
     MARCH,
+    TITLES,
     agree,
     earned,
     movements,
@@ -51,6 +53,7 @@ from royalty_assets_tests.monthly_reports import (
     statement,
     told,
 )
+from royalty_assets_tests.projects import run_month
 
 STAGES = (Stage.LEDGER, Stage.PAYOUTS, Stage.STATEMENTS)
 PAYOUT_LINE = ("rights_holder_id", "recording_id", "units", "receipts", "amount")
@@ -624,3 +627,34 @@ def test_each_thing_that_is_damaged_is_found(tmp_path, what):
         with pytest.raises(ReceiptError, match="the log has no leaf"):
             receipt(context, JANUARY, "ada", "EUR", 1)
     context.registry.close()
+
+
+def test_another_allocation_is_for_months_to_come_and_not_for_closed_ones(tmp_path):
+    """10 EUR by 30 and 10 plays: 7.50 and 2.50; above a threshold of 20 plays 10.00 and nothing."""
+    context = project(tmp_path, pool={"amount": "10.00", "currency": "EUR"})
+
+    def deliver(name, day, **plays):
+        rows = "".join(f"{day},{TITLES[of]},Ada,{units},de\n" for of, units in plays.items())
+        header = "chart_date,song,performer,streams,region\n"
+        (tmp_path / "inbox" / name).write_text(header + rows)
+
+    deliver("january.csv", "2025-01-03", R1=30, R2=10)
+    run_month(context, JANUARY)
+    close(context, JANUARY, "ann")
+    feed = context.project.feeds[0].model_copy(update={"allocation": StreamThreshold(units_min=20)})
+    context.project = context.project.model_copy(update={"feeds": [feed]})
+    deliver("february.csv", "2025-02-03", R1=30, R2=10)
+    run_month(context, FEBRUARY)
+    lines = payout_frame(context, FEBRUARY, "payout_lines", PAYOUT_LINE_SCHEMA)
+    assert set(lines["corrects"]) == {""}
+    # What comes late for January is shared as January was: 30 and 20 plays, 6 and 4 EUR.
+    deliver("late.csv", "2025-01-04", R2=10)
+    run_month(context, JANUARY)
+    run_month(context, FEBRUARY)
+    lines = payout_frame(context, FEBRUARY, "payout_lines", PAYOUT_LINE_SCHEMA)
+    late = (
+        lines.filter(pl.col("corrects") == "2025-01")
+        .group_by("recording_id")
+        .agg(pl.col("amount").sum())
+    )
+    assert dict(late.rows()) == {"R1": Decimal("-1.50"), "R2": Decimal("1.50")}
