@@ -222,7 +222,7 @@ def close(context: PipelineContext, month: Partition, who: str, why: str = "") -
     record = pl.DataFrame([(who, why, at, content)], schema=_RECORD_SCHEMA, orient="row")
     sha256 = combined_sha256([content, who, why, at])
     folder = f"{Stage.CLOSING}/{hive_folder(month)}"
-    tables = {"record": record, "statements": logged.statements, "lines": logged.evidence}
+    tables = {"record": record, "statements": logged.statements, "evidence": logged.evidence}
     objects = {name: put_frame(context.lake, folder, name, of) for name, of in tables.items()}
     batch = commit_month_batch(context, month, Stage.CLOSING, sha256, objects)
     commit = Commit(
@@ -232,7 +232,7 @@ def close(context: PipelineContext, month: Partition, who: str, why: str = "") -
         revision=next_revision(context, LEDGER_FEED, Stage.CLOSING, month.key).revision,
         input_sha256=sha256,
         batch_ids=(batch.batch_id,),
-        counts=dict(batch.counts),
+        counts={"statements": logged.statements.height, "lines": logged.evidence.height},
         checks={},
     )
     leaves = [
