@@ -6,6 +6,7 @@ told which those are, the snapshot is red, and nothing is paid until the file is
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -32,8 +33,6 @@ from royalty_assets.pipeline.context import (
     standing,
 )
 from royalty_assets.sources.contract_files import (
-    ContractFiles,
-    RateFiles,
     read_contract_folder,
     read_rate_folder,
 )
@@ -60,18 +59,12 @@ _RATE_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-def _input_sha256(context: PipelineContext) -> tuple[str, "_Read"]:
-    contract_files = read_contract_folder(context.home / CONTRACTS_FOLDER)
-    rate_files = read_rate_folder(context.home / RATES_FOLDER)
-    read = _Read(contract_files, rate_files)
-    named = {**contract_files.sha256_by_name, **rate_files.sha256_by_name}
-    return combined_sha256([_VERSION, *(f"{n}:{s}" for n, s in sorted(named.items()))]), read
-
-
 class _Read:
     """What the two folders hold, read once."""
 
-    def __init__(self, contract_files: ContractFiles, rate_files: RateFiles) -> None:
+    def __init__(self, home: Path) -> None:
+        contract_files = read_contract_folder(home / CONTRACTS_FOLDER)
+        rate_files = read_rate_folder(home / RATES_FOLDER)
         self.contracts, problems = build_contracts(contract_files.files, contract_files.problems)
         self.problems: list[ContractProblem] = [*contract_files.problems, *problems]
         self.rates, rate_problems = build_rates(rate_files.rows)
@@ -81,17 +74,23 @@ class _Read:
             **rate_files.sha256_by_name,
         }
 
+    @property
+    def input_sha256(self) -> str:
+        """A digest of the files."""
+        named = sorted(self.sha256_by_name.items())
+        return combined_sha256([_VERSION, *(f"{name}:{sha256}" for name, sha256 in named)])
+
 
 def contracts_taken(context: PipelineContext) -> Commit | None:
     """The commit in force, if the folders hold nothing else than before."""
-    return standing(
-        context, CONTRACTS_FEED, Stage.CONTRACTS, CATALOG_PARTITION, _input_sha256(context)[0]
-    )
+    input_sha256 = _Read(context.home).input_sha256
+    return standing(context, CONTRACTS_FEED, Stage.CONTRACTS, CATALOG_PARTITION, input_sha256)
 
 
 def take_contracts(context: PipelineContext) -> Outcome:
     """Read the folders and commit a snapshot, unless it is the one in force."""
-    input_sha256, read = _input_sha256(context)
+    read = _Read(context.home)
+    input_sha256 = read.input_sha256
     current = standing(context, CONTRACTS_FEED, Stage.CONTRACTS, CATALOG_PARTITION, input_sha256)
     if current is not None:
         return Outcome(CATALOG_PARTITION, current, changed=False)

@@ -69,7 +69,6 @@ _TOLD_SCHEMAS: dict[str, dict[str, pl.DataType]] = {
 }
 """What a statement has, by table, without whose it is."""
 _RECOUPMENT_SCHEMA = {**_PAYEE, **RECOUPMENT_HISTORY_SCHEMA}
-_RESERVE_SCHEMA = {**_PAYEE, **RESERVE_SCHEMA}
 
 
 @dataclass(frozen=True, slots=True)

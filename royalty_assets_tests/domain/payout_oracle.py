@@ -2,7 +2,7 @@
 
 None of the code under test is used: contracts are the plain content of a contract file, money is
 atoms, every proportion is a fraction, every division is largest remainder by its definition. What
-is told here is the rule book of ``docs/contracts.md`` in Python.
+is told here is the rule book of ``docs/how-to/write-contracts.md`` in Python.
 """
 
 from collections import defaultdict
