@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from royalty_assets.cli.options import (
     Home,
@@ -149,8 +149,11 @@ def statements_command(
     console.print(f"{written:,} files are in {folder}", markup=False, soft_wrap=True)
 
 
+_LISTED = ("name", "currency", "lines", "paid", "carried forward")
+
+
 def _list(rows: list[dict[str, object]]) -> None:
-    table = Table("payee", "name", "currency", "lines", "paid", "carried forward")
+    table = Table(Column("payee", overflow="fold"), *_LISTED)
     for row in rows:
         table.add_row(
             escape(str(row["payee_id"])),

@@ -31,6 +31,8 @@ from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.catalog import catalog_in_force
 from royalty_assets.pipeline.checkpoints import sign_checkpoint
 from royalty_assets.pipeline.context import (
+    CATALOG_FEED,
+    CATALOG_PARTITION,
     LEDGER_FEED,
     PipelineContext,
     StageBlockedError,
@@ -106,6 +108,7 @@ def propose(context: PipelineContext, month: Partition) -> Proposal:
         reasons.append(blocked)
     else:
         reasons += _unstated(context, month)
+    reasons += _made_up(context)
     reasons += _warned(context, month)
     reasons += _beyond_limits(context, month)
     return Proposal(month.key, False, tuple(reasons), _figures(context, month))
@@ -120,6 +123,17 @@ def _unstated(context: PipelineContext, month: Partition) -> list[str]:
         return ["the statements are not of the payouts in force; run the project, or materialise "
                 "statements"]  # fmt: skip
     return [f"statements: {finding}" for found in commit.checks.values() for finding in found]
+
+
+def _made_up(context: PipelineContext) -> list[str]:
+    commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
+    number = 0 if commit is None else commit.counts["recordings_with_simulated_shares"]
+    if not number:
+        return []
+    return [
+        f"the splits of {number:,} recordings are made up (missing_shares: simulated in "
+        "feeds.yaml); give their shares, or set it to held, and run the project again"
+    ]
 
 
 def _warned(context: PipelineContext, month: Partition) -> list[str]:

@@ -658,3 +658,16 @@ def test_another_allocation_is_for_months_to_come_and_not_for_closed_ones(tmp_pa
         .agg(pl.col("amount").sum())
     )
     assert dict(late.rows()) == {"R1": Decimal("-1.50"), "R2": Decimal("1.50")}
+
+
+def test_a_month_that_is_paid_by_made_up_splits_stays_open(tmp_path):
+    context = project(tmp_path)
+    (tmp_path / "catalog/shares.csv").unlink()
+    catalog = context.project.catalog.model_copy(update={"missing_shares": "simulated"})
+    context.project = context.project.model_copy(update={"catalog": catalog})
+    report(context, "january.csv", row("2025-01-03", "9.00"))
+    run_month(context, JANUARY)
+    (told,) = propose(context, JANUARY).reasons
+    assert "the splits of 2 recordings are made up" in told
+    with pytest.raises(StageBlockedError, match="made up"):
+        close(context, JANUARY, "ann")
