@@ -93,6 +93,7 @@ def test_a_decision_is_taken_and_undone_by_keyboard(page):
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text("Glass Rivers")
+    page.wait_for_load_state()  # the script that hears keys runs after the page is read
     page.keyboard.press("r")
     expect(page.get_by_role("status")).to_contain_text("Recorded: reject")
     page.goto("/?state=rejected")
@@ -100,6 +101,7 @@ def test_a_decision_is_taken_and_undone_by_keyboard(page):
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Revoke")).to_be_visible()
+    page.wait_for_load_state()
     page.keyboard.press("u")
     expect(page.get_by_role("status")).to_contain_text("Recorded: revoke")
     page.goto("/?state=rejected")
