@@ -25,8 +25,8 @@ from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     StageBlockedError,
+    begin,
     commit_batch,
-    next_revision,
     standing,
 )
 from royalty_assets.sources.delimited import DelimitedFile, readable
@@ -34,7 +34,7 @@ from royalty_assets.sources.templates import templates_sha256
 from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 from royalty_assets.storage.frame_cache import FrameCache
 from royalty_assets.storage.lake import file_sha256, put_frame, read_frame
-from royalty_assets.storage.registry import DeadLetter
+from royalty_assets.storage.registry import DeadLetter, Turn
 
 _TABLES = ("recordings", "shares", "rights")
 _SNAPSHOT_LABEL = "snapshot"
@@ -78,8 +78,9 @@ def take_catalog(context: PipelineContext) -> Outcome:
     Raises:
         StageBlockedError: if the folder holds no recordings.
     """
-    if (commit := taken(context)) is not None:
-        return Outcome(CATALOG_PARTITION, commit, changed=False)
+    turn = begin(context, CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION, lambda: taken(context))
+    if isinstance(turn, Commit):
+        return Outcome(CATALOG_PARTITION, turn, changed=False)
     config = context.project.catalog
     folder = context.home / config.folder
     hashes = _file_hashes(context)
@@ -106,7 +107,7 @@ def take_catalog(context: PipelineContext) -> Outcome:
     is_whole = not any(letter.rule.startswith("file:") for letter in letters)
     policy = config.missing_shares if is_whole else "held"
     catalog, simulated = _with_missing_shares(policy, catalog, mentioned)
-    return _commit(context, catalog, input_sha256, letters, simulated)
+    return _commit(context, turn, catalog, input_sha256, letters, simulated)
 
 
 def _read_file(
@@ -169,15 +170,14 @@ def _with_missing_shares(policy: str, catalog: Catalog, mentioned: set[str]) -> 
 
 def _commit(
     context: PipelineContext,
+    turn: Turn,
     catalog: Catalog,
     input_sha256: str,
     letters: list[DeadLetter],
     simulated: int,
 ) -> Outcome:
     registry = context.registry
-    revision = next_revision(context, CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
-    registry.discard_uncommitted(revision)
-    registry.add_dead_letters(revision, letters)
+    registry.add_dead_letters(turn, letters)
     objects = tuple(
         put_frame(context.lake, CATALOG_FEED, name, getattr(catalog, name)) for name in _TABLES
     )
@@ -199,18 +199,18 @@ def _commit(
             "rights_holders": catalog.shares["rights_holder_id"].n_unique(),
         },
     )
-    committed = commit_batch(context, batch)
+    committed = commit_batch(context, batch, turn)
     commit = Commit(
         feed=CATALOG_FEED,
         stage=Stage.CATALOG,
         partition_key=CATALOG_PARTITION,
-        revision=revision.revision,
+        revision=turn.revision,
         input_sha256=input_sha256,
         batch_ids=(committed.batch_id,),
         counts=dict(committed.counts) | {"problems": len(letters)},
         checks={},
     )
-    registry.commit_partition(commit)
+    registry.commit_partition(commit, turn)
     return Outcome(CATALOG_PARTITION, commit)
 
 

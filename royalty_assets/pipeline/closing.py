@@ -37,7 +37,6 @@ from royalty_assets.pipeline.context import (
     PipelineContext,
     StageBlockedError,
     commit_month_batch,
-    next_revision,
 )
 from royalty_assets.pipeline.contracts import contracts_in_force
 from royalty_assets.pipeline.evidence import MonthEvidence
@@ -219,17 +218,17 @@ def close(context: PipelineContext, month: Partition, who: str, why: str = "") -
     Raises:
         StageBlockedError: if it is closed already, or something stands against it.
     """
-    proposal = propose(context, month)
-    if proposal.is_closed:
-        raise StageBlockedError(f"{month.key} is closed; what comes late is corrected later")
-    if proposal.reasons:
-        told = "".join(f"\n  {reason}" for reason in proposal.reasons)
-        raise StageBlockedError(f"{month.key} cannot be closed:{told}")
     if context.signer is None:
         raise StageBlockedError(
             "a closed period is signed, and this project has no key; `royalty-assets keys new` "
             "makes one"
         )
+    _check_closable(context, month)
+    for stage in (Stage.LEDGER, Stage.PAYOUTS, Stage.STATEMENTS):
+        # Whoever still works on the month is stopped, and what it did before is looked at again.
+        context.registry.take_turn(LEDGER_FEED, stage, month.key)
+    turn = context.registry.take_turn(LEDGER_FEED, Stage.CLOSING, month.key)
+    _check_closable(context, month)
     logged = _LoggedStatements(context, month)
     content = _period_content(context, month, logged)
     at = context.now().isoformat(timespec="seconds")
@@ -238,12 +237,12 @@ def close(context: PipelineContext, month: Partition, who: str, why: str = "") -
     folder = f"{Stage.CLOSING}/{hive_folder(month)}"
     tables = {"record": record, "statements": logged.statements, "evidence": logged.evidence}
     objects = {name: put_frame(context.lake, folder, name, of) for name, of in tables.items()}
-    batch = commit_month_batch(context, month, Stage.CLOSING, sha256, objects)
+    batch = commit_month_batch(context, month, turn, sha256, objects)
     commit = Commit(
         feed=LEDGER_FEED,
         stage=Stage.CLOSING,
         partition_key=month.key,
-        revision=next_revision(context, LEDGER_FEED, Stage.CLOSING, month.key).revision,
+        revision=turn.revision,
         input_sha256=sha256,
         batch_ids=(batch.batch_id,),
         counts={"statements": logged.statements.height, "lines": logged.evidence.height},
@@ -254,9 +253,18 @@ def close(context: PipelineContext, month: Partition, who: str, why: str = "") -
           for subject, sha in logged.statements.select("subject", "content_sha256").rows()),
         (PERIOD_KIND, period_of(month).label, combined_sha256([content])),
     ]  # fmt: skip
-    context.registry.commit_partition(commit, leaves)
+    context.registry.commit_partition(commit, turn, leaves)
     sign_checkpoint(context)
     return commit
+
+
+def _check_closable(context: PipelineContext, month: Partition) -> None:
+    proposal = propose(context, month)
+    if proposal.is_closed:
+        raise StageBlockedError(f"{month.key} is closed; what comes late is corrected later")
+    if proposal.reasons:
+        told = "".join(f"\n  {reason}" for reason in proposal.reasons)
+        raise StageBlockedError(f"{month.key} cannot be closed:{told}")
 
 
 class _LoggedStatements:

@@ -16,7 +16,7 @@ from royalty_assets.domain.windows import Partition
 from royalty_assets.sources.inbox import Look, LookKey
 from royalty_assets.sources.templates import Template
 from royalty_assets.storage.lake import Lake
-from royalty_assets.storage.registry import PartitionRevision, Registry
+from royalty_assets.storage.registry import Registry, Turn
 
 _Cut = TypeVar("_Cut")
 
@@ -131,15 +131,6 @@ class Outcome:
     problem: str | None = None
 
 
-def next_revision(
-    context: PipelineContext, feed: str, stage: Stage, partition_key: str
-) -> PartitionRevision:
-    """The revision after the one in force."""
-    current = context.registry.commit(feed, stage, partition_key)
-    number = 0 if current is None else current.revision + 1
-    return PartitionRevision(feed, stage, partition_key, number)
-
-
 def standing(
     context: PipelineContext, feed: str, stage: Stage, partition_key: str, input_sha256: str
 ) -> Commit | None:
@@ -148,6 +139,29 @@ def standing(
     if commit is None or commit.input_sha256 != input_sha256 or not _is_settled(commit):
         return None
     return commit
+
+
+def begin(
+    context: PipelineContext,
+    feed: str,
+    stage: Stage,
+    partition_key: str,
+    look: Callable[[], Commit | None],
+) -> Commit | Turn:
+    """What stands, if there is nothing to do; otherwise the turn to do it.
+
+    Args:
+        context: the project.
+        feed: and stage and partition key, of which the next revision would be made.
+        stage: see above.
+        partition_key: see above.
+        look: gives the commit in force if there is nothing to do. It is asked again once the turn
+            is taken: another run may have done the work meanwhile, or closed the month.
+    """
+    if (commit := look()) is not None:
+        return commit
+    turn = context.registry.take_turn(feed, stage, partition_key)
+    return look() or turn
 
 
 def _is_settled(commit: Commit) -> bool:
@@ -188,6 +202,7 @@ def first_finding(commit: Commit) -> str:
 def commit_batch(
     context: PipelineContext,
     batch: Batch,
+    turn: Turn,
     *,
     decisions: Iterable[Mapping[str, Any]] = (),
     exceptions: Callable[[Batch], Iterable[Mapping[str, Any]]] = lambda _: (),
@@ -198,6 +213,7 @@ def commit_batch(
     Args:
         context: the project.
         batch: with any revision; the one it gets follows from what is in force.
+        turn: at its partition.
         decisions: made on its input.
         exceptions: made from the batch as it is committed.
         subjects: what in it a person's decision would settle, or has settled.
@@ -209,6 +225,7 @@ def commit_batch(
     next_one = replace(batch, revision=0 if before is None else before.revision + 1)
     context.registry.commit_batch(
         next_one,
+        turn,
         decisions=decisions,
         exceptions=exceptions(next_one),
         subjects=subjects,
@@ -220,7 +237,7 @@ def commit_batch(
 def commit_month_batch(
     context: PipelineContext,
     month: Partition,
-    stage: Stage,
+    turn: Turn,
     input_sha256: str,
     objects: Mapping[str, LakeObject],
 ) -> Batch:
@@ -229,7 +246,7 @@ def commit_month_batch(
         context,
         Batch(
             feed=LEDGER_FEED,
-            stage=stage,
+            stage=turn.stage,
             partition_key=month.key,
             window_start=month.window.start,
             window_label=month.window.label,
@@ -238,6 +255,7 @@ def commit_month_batch(
             objects=tuple(objects.values()),
             counts={name: stored.rows for name, stored in objects.items()},
         ),
+        turn,
     )
 
 

@@ -27,9 +27,9 @@ from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     StageBlockedError,
+    begin,
     commit_batch,
     first_finding,
-    next_revision,
     standing,
 )
 from royalty_assets.sources.contract_files import (
@@ -89,15 +89,18 @@ def contracts_taken(context: PipelineContext) -> Commit | None:
 
 def take_contracts(context: PipelineContext) -> Outcome:
     """Read the folders and commit a snapshot, unless it is the one in force."""
-    read = _Read(context.home)
-    input_sha256 = read.input_sha256
-    current = standing(context, CONTRACTS_FEED, Stage.CONTRACTS, CATALOG_PARTITION, input_sha256)
-    if current is not None:
-        return Outcome(CATALOG_PARTITION, current, changed=False)
-    revision = next_revision(context, CONTRACTS_FEED, Stage.CONTRACTS, CATALOG_PARTITION)
     registry = context.registry
-    registry.discard_uncommitted(revision)
-    registry.add_dead_letters(revision, _letters(read))
+    turn = begin(
+        context,
+        CONTRACTS_FEED,
+        Stage.CONTRACTS,
+        CATALOG_PARTITION,
+        lambda: contracts_taken(context),
+    )
+    if isinstance(turn, Commit):
+        return Outcome(CATALOG_PARTITION, turn, changed=False)
+    read = _Read(context.home)
+    registry.add_dead_letters(turn, _letters(read))
     entries, rates = _entry_frame(read.contracts), _rate_frame(read.rates)
     counts = {
         "contracts": len(read.contracts.contracts),
@@ -122,13 +125,14 @@ def take_contracts(context: PipelineContext) -> Outcome:
             ),
             counts=counts,
         ),
+        turn,
     )
     commit = Commit(
         feed=CONTRACTS_FEED,
         stage=Stage.CONTRACTS,
         partition_key=CATALOG_PARTITION,
-        revision=revision.revision,
-        input_sha256=input_sha256,
+        revision=turn.revision,
+        input_sha256=read.input_sha256,
         batch_ids=(batch.batch_id,),
         counts=counts | {"problems": len(read.problems) + len(read.rate_problems)},
         checks={
@@ -138,7 +142,7 @@ def take_contracts(context: PipelineContext) -> Outcome:
         },
         warnings={"every_contract_loads": told} if (told := _told(read)) else {},
     )
-    registry.commit_partition(commit)
+    registry.commit_partition(commit, turn)
     return Outcome(CATALOG_PARTITION, commit)
 
 

@@ -18,7 +18,7 @@ from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
-    next_revision,
+    begin,
     signature_of,
     standing,
 )
@@ -36,7 +36,6 @@ from royalty_assets.sources.payloads import Delivery, Payload, Source, SourceErr
 from royalty_assets.storage.lake import LakeError
 from royalty_assets.storage.registry import (
     DeadLetter,
-    PartitionRevision,
     RegistryConflictError,
 )
 
@@ -141,9 +140,15 @@ async def ingest_partition(
     registry = context.registry
     # What was there before is asked first: what comes while we read makes the next version.
     version_sha256 = combined_sha256([await source.version(partition)])
-    unchanged = standing(context, feed.name, stage, partition.key, version_sha256)
-    if unchanged is not None:
-        return Outcome(partition.key, unchanged, changed=False)
+    turn = begin(
+        context,
+        feed.name,
+        stage,
+        partition.key,
+        lambda: standing(context, feed.name, stage, partition.key, version_sha256),
+    )
+    if isinstance(turn, Commit):
+        return Outcome(partition.key, turn, changed=False)
     current = registry.commit(feed.name, stage, partition.key)
     is_damaged = current is not None and not current.is_green
 
@@ -168,12 +173,12 @@ async def ingest_partition(
             objects=tuple(stored.objects),
             counts={"payloads": len(stored.sha256s), "bytes": stored.size_bytes},
         )
-        registry.commit_batch(committed, signature=signature_of(context, committed))
+        registry.commit_batch(committed, turn, signature=signature_of(context, committed))
     commit = Commit(
         feed=feed.name,
         stage=stage,
         partition_key=partition.key,
-        revision=0 if current is None else current.revision + 1,
+        revision=turn.revision,
         input_sha256=version_sha256,
         batch_ids=(committed.batch_id,),
         counts=dict(committed.counts)
@@ -192,7 +197,7 @@ async def ingest_partition(
         whole = [("events", payloads_sha256, stored.size_bytes)]
         files = stored.files if feed.records is RecordKind.REPORT_LINES else whole
         registry.add_deliveries(feed.name, partition.key, files, context.now())
-    registry.commit_partition(commit)
+    registry.commit_partition(commit, turn)
     return Outcome(partition.key, commit)
 
 
@@ -322,10 +327,9 @@ def _tell_quarantined(context: PipelineContext, feed: Feed, source: InboxReader)
         return
     if current is not None and current.input_sha256 == told:
         return
-    revision: PartitionRevision = next_revision(context, feed.name, Stage.RAW, INBOX_PARTITION)
-    context.registry.discard_uncommitted(revision)
+    turn = context.registry.take_turn(feed.name, Stage.RAW, INBOX_PARTITION)
     context.registry.add_dead_letters(
-        revision,
+        turn,
         [
             DeadLetter(file.sha256, 0, file.name, file.rule, "", file.reason, "")
             for file in source.quarantined
@@ -336,7 +340,7 @@ def _tell_quarantined(context: PipelineContext, feed: Feed, source: InboxReader)
             feed=feed.name,
             stage=Stage.RAW,
             partition_key=INBOX_PARTITION,
-            revision=revision.revision,
+            revision=turn.revision,
             input_sha256=told,
             batch_ids=(),
             counts={
@@ -350,5 +354,6 @@ def _tell_quarantined(context: PipelineContext, feed: Feed, source: InboxReader)
                 ]
             },
             warnings={"every_file_is_complete": waiting} if waiting else {},
-        )
+        ),
+        turn,
     )

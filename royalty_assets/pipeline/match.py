@@ -27,14 +27,15 @@ from royalty_assets.pipeline.catalog import catalog_in_force, matcher_in_force
 from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
+    begin,
     commit_batch,
     green_input,
-    next_revision,
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.storage import tables
 from royalty_assets.storage.lake import put_frame, read_frame
+from royalty_assets.storage.registry import Turn
 
 _READ = [
     *(name for name in USAGE_IDENTITY if name in USAGE_LINE_SCHEMA),
@@ -95,8 +96,11 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
     Raises:
         StageBlockedError: if there is no catalog, or the validated input is absent or red.
     """
-    if (commit := matched(context, feed, partition)) is not None:
-        return Outcome(partition.key, commit, changed=False)
+    turn = begin(
+        context, feed.name, Stage.MATCHED, partition.key, lambda: matched(context, feed, partition)
+    )
+    if isinstance(turn, Commit):
+        return Outcome(partition.key, turn, changed=False)
     version, matcher = matcher_in_force(context)
     rules = rules_of(context)
     _, validated = green_input(context, feed.name, Stage.VALIDATED, partition.key)
@@ -106,7 +110,9 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
     matcher.prepare()
     in_force = context.registry.batches(feed.name, Stage.MATCHED, partition.key)
     batches = [
-        _match_batch(_Work(context, feed, partition, version, matcher, rules), in_force, source)
+        _match_batch(
+            _Work(context, feed, partition, turn, version, matcher, rules), in_force, source
+        )
         for source in validated
     ]
     batch_ids = tuple(batch.batch_id for batch in batches)
@@ -117,7 +123,7 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
         feed=feed.name,
         stage=Stage.MATCHED,
         partition_key=partition.key,
-        revision=next_revision(context, feed.name, Stage.MATCHED, partition.key).revision,
+        revision=turn.revision,
         input_sha256=matched_input_sha256(
             feed, version, validated, rules_touching(context, rules, batch_ids)
         ),
@@ -127,7 +133,7 @@ def match(context: PipelineContext, feed: Feed, partition: Partition) -> Outcome
         | {"usage_agrees_with_catalog": disagreeing if blocks else []},
         warnings={"usage_agrees_with_catalog": disagreeing} if disagreeing and not blocks else {},
     )
-    context.registry.commit_partition(commit)
+    context.registry.commit_partition(commit, turn)
     return Outcome(partition.key, commit)
 
 
@@ -141,6 +147,7 @@ class _Work:
     context: PipelineContext
     feed: Feed
     partition: Partition
+    turn: Turn
     version: str
     matcher: Matcher
     rules: Sequence[Rule]
@@ -190,6 +197,7 @@ def _match_batch(work: _Work, in_force: dict[str, Batch], source: Batch) -> Batc
     return commit_batch(
         context,
         batch,
+        work.turn,
         decisions=_decisions(usage, source),
         exceptions=lambda committed: _exceptions(usage, committed),
         subjects=subjects,

@@ -30,10 +30,10 @@ from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     StageBlockedError,
+    begin,
     commit_month_batch,
     first_finding,
     green_input,
-    next_revision,
     standing,
 )
 from royalty_assets.pipeline.drift import (
@@ -111,8 +111,9 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
 
     What is wanting, or red, shuts the gate: the ledger shows what is there, and is not paid.
     """
-    if (commit := posted(context, month)) is not None:
-        return Outcome(month.key, commit, changed=False)
+    turn = begin(context, LEDGER_FEED, Stage.LEDGER, month.key, lambda: posted(context, month))
+    if isinstance(turn, Commit):
+        return Outcome(month.key, turn, changed=False)
     wanted = _month_input(context, month)
     late = late_periods(context, month)
     input_sha256 = _posting_sha256(context, wanted, late)
@@ -122,7 +123,7 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     )
     recount = _recount(context, wanted, _pools(context, wanted.pools))
     stored = put_frame(context.lake, f"{Stage.LEDGER}/{hive_folder(month)}", "ledger", ledger)
-    committed = commit_month_batch(context, month, Stage.LEDGER, input_sha256, {"ledger": stored})
+    committed = commit_month_batch(context, month, turn, input_sha256, {"ledger": stored})
     drift = catalog_drift(context, month, own)
     blocks = context.project.drift.severity == "block"
     claims = own.filter(pl.col("account") != Account.RECEIVABLE)
@@ -133,7 +134,7 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
         feed=LEDGER_FEED,
         stage=Stage.LEDGER,
         partition_key=month.key,
-        revision=next_revision(context, LEDGER_FEED, Stage.LEDGER, month.key).revision,
+        revision=turn.revision,
         input_sha256=input_sha256,
         batch_ids=(committed.batch_id,),
         counts={
@@ -156,7 +157,7 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
         | ({} if blocks or not drift else {DRIFT_CHECK: drift})
         | _late_warnings(late),
     )
-    context.registry.commit_partition(commit)
+    context.registry.commit_partition(commit, turn)
     return Outcome(month.key, commit)
 
 

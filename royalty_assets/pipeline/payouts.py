@@ -37,9 +37,9 @@ from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     StageBlockedError,
+    begin,
     commit_month_batch,
     green_input,
-    next_revision,
     standing,
 )
 from royalty_assets.pipeline.contracts import (
@@ -57,6 +57,7 @@ from royalty_assets.pipeline.periods import (
 )
 from royalty_assets.storage.lake import put_frame, read_frame, read_table
 from royalty_assets.storage.parquet import write_frames
+from royalty_assets.storage.registry import Turn
 
 PAYOUT_VERSION = "2"
 """Changes whenever the same ledger may be paid otherwise."""
@@ -164,20 +165,21 @@ def pay_out(context: PipelineContext, month: Partition) -> Outcome:
         StageBlockedError: if the ledger is not committed, or is red, or the contracts are; or if
             a rate is wanting.
     """
-    if (current := paid_out(context, month)) is not None:
-        return Outcome(month.key, current, changed=False)
+    turn = begin(context, LEDGER_FEED, Stage.PAYOUTS, month.key, lambda: paid_out(context, month))
+    if isinstance(turn, Commit):
+        return Outcome(month.key, turn, changed=False)
     source = _input(context, month)
     ledger = read_frame(context.lake, source.ledger.objects[0])
     try:
         payouts, lines = _build(context, month, source, ledger)
     except NoRateError as error:
         raise StageBlockedError(f"{month.key} cannot be paid out: {error}") from error
-    batch = _commit_tables(context, month, source.sha256, payouts, lines)
+    batch = _commit_tables(context, month, turn, source.sha256, payouts, lines)
     commit = Commit(
         feed=LEDGER_FEED,
         stage=Stage.PAYOUTS,
         partition_key=month.key,
-        revision=next_revision(context, LEDGER_FEED, Stage.PAYOUTS, month.key).revision,
+        revision=turn.revision,
         input_sha256=source.sha256,
         batch_ids=(batch.batch_id,),
         counts={
@@ -193,7 +195,7 @@ def pay_out(context: PipelineContext, month: Partition) -> Outcome:
             "every_split_is_whole": _split_differences(context, ledger, payouts, lines),
         },
     )
-    context.registry.commit_partition(commit)
+    context.registry.commit_partition(commit, turn)
     return Outcome(month.key, commit)
 
 
@@ -305,6 +307,7 @@ def _folder(month: Partition) -> str:
 def _commit_tables(
     context: PipelineContext,
     month: Partition,
+    turn: Turn,
     input_sha256: str,
     payouts: Payouts,
     lines: LakeObject,
@@ -315,7 +318,7 @@ def _commit_tables(
         else put_frame(context.lake, _folder(month), table, getattr(payouts, table))
         for table in TABLES
     }
-    return commit_month_batch(context, month, Stage.PAYOUTS, input_sha256, objects)
+    return commit_month_batch(context, month, turn, input_sha256, objects)
 
 
 def _split_differences(

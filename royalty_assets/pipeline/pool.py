@@ -23,10 +23,10 @@ from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
+    begin,
     commit_batch,
     first_finding,
     green_input,
-    next_revision,
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder, ingest_partition, open_source
@@ -40,7 +40,7 @@ from royalty_assets.sources.rows import ChunkReader
 from royalty_assets.sources.templates import templates_sha256
 from royalty_assets.sources.text_lines import TextLines, UnreadableFileError
 from royalty_assets.storage.lake import put_frame
-from royalty_assets.storage.registry import DeadLetter, PartitionRevision, ReportRecord
+from royalty_assets.storage.registry import DeadLetter, ReportRecord, Turn
 
 
 async def pooled(context: PipelineContext, feed: Feed, month: Partition) -> Commit | None:
@@ -142,8 +142,7 @@ async def take_pool(context: PipelineContext, feed: Feed, month: Partition) -> O
     assert raw.commit is not None
     if not raw.commit.is_green:
         return Outcome(month.key, None, problem=first_finding(raw.commit))
-    (batch,) = context.registry.batches_by_id(raw.commit.batch_ids)
-    return _validate(context, feed, month, batch)
+    return _validate(context, feed, month)
 
 
 def derive_pool(context: PipelineContext, feed: Feed, month: Partition) -> Outcome:
@@ -154,8 +153,7 @@ def derive_pool(context: PipelineContext, feed: Feed, month: Partition) -> Outco
     """
     if feed.pool_source is None:
         return _take_stated(context, feed, month)
-    _, (batch,) = green_input(context, feed.name, Stage.POOL_REPORT, month.key)
-    return _validate(context, feed, month, batch)
+    return _validate(context, feed, month)
 
 
 def standing_pool(context: PipelineContext, feed: Feed, month: Partition) -> Commit | None:
@@ -172,12 +170,21 @@ def standing_pool(context: PipelineContext, feed: Feed, month: Partition) -> Com
     return standing(context, feed.name, Stage.POOL, month.key, input_sha256)
 
 
+def _begin(context: PipelineContext, feed: Feed, month: Partition) -> Commit | Turn:
+    return begin(
+        context, feed.name, Stage.POOL, month.key, lambda: standing_pool(context, feed, month)
+    )
+
+
 def _take_stated(context: PipelineContext, feed: Feed, month: Partition) -> Outcome:
     """The pool that configuration and the reports themselves tell.
 
     Raises:
         StageBlockedError: if reports of the month are red.
     """
+    turn = _begin(context, feed, month)
+    if isinstance(turn, Commit):
+        return Outcome(month.key, turn, changed=False)
     if feed.pools_in_reports:
         for partition in feed.partitions(month, context.now()):
             if context.registry.commit(feed.name, Stage.VALIDATED, partition.key) is not None:
@@ -200,31 +207,28 @@ def _take_stated(context: PipelineContext, feed: Feed, month: Partition) -> Outc
             schema=POOL_SCHEMA,
         )
         lines = pl.concat([agreed, lines])
-    input_sha256 = _stated_sha256(feed, told)
-    current = standing(context, feed.name, Stage.POOL, month.key, input_sha256)
-    if current is not None:
-        return Outcome(month.key, current, changed=False)
-    revision = next_revision(context, feed.name, Stage.POOL, month.key)
-    context.registry.discard_uncommitted(revision)
     letters = [
         DeadLetter(
             r.source_sha256, r.row_number, "report summary", r.rule, r.value, r.reason, r.content
         )
         for r in validated.rejections
     ]
-    context.registry.add_dead_letters(revision, letters)
+    context.registry.add_dead_letters(turn, letters)
     findings = [f"summary in row {x.row_number}: {x.reason}" for x in letters] + disagreeing
     received = len(told) + (feed.pool is not None)
-    return _commit(context, feed, month, input_sha256, lines, received, findings)
+    return _commit(context, turn, month, _stated_sha256(feed, told), lines, received, findings)
 
 
-def _validate(context: PipelineContext, feed: Feed, month: Partition, raw: Batch) -> Outcome:
-    input_sha256 = _report_sha256(context, feed, raw)
-    current = standing(context, feed.name, Stage.POOL, month.key, input_sha256)
-    if current is not None:
-        return Outcome(month.key, current, changed=False)
-    revision = next_revision(context, feed.name, Stage.POOL, month.key)
-    context.registry.discard_uncommitted(revision)
+def _validate(context: PipelineContext, feed: Feed, month: Partition) -> Outcome:
+    """Commit the pool of a pool report that has been taken in.
+
+    Raises:
+        StageBlockedError: if the report is not taken, or is red.
+    """
+    turn = _begin(context, feed, month)
+    if isinstance(turn, Commit):
+        return Outcome(month.key, turn, changed=False)
+    _, (raw,) = green_input(context, feed.name, Stage.POOL_REPORT, month.key)
     frames = []
     received = 0
     findings: list[str] = []
@@ -254,10 +258,11 @@ def _validate(context: PipelineContext, feed: Feed, month: Partition, raw: Batch
         ]
         # Part of a pool is not a pool: money that is left out would be missed by everyone.
         findings += [f"{x.source}, line {x.row_number}: {x.reason}" for x in letters]
-        context.registry.add_dead_letters(revision, letters)
+        context.registry.add_dead_letters(turn, letters)
         frames.append(pool_lines(validated))
     lines = pl.concat(frames) if frames else pl.DataFrame(schema=POOL_SCHEMA)
-    return _commit(context, feed, month, input_sha256, lines, received, findings)
+    input_sha256 = _report_sha256(context, feed, raw)
+    return _commit(context, turn, month, input_sha256, lines, received, findings)
 
 
 def _open(context: PipelineContext, payload: StoredPayload) -> DelimitedFile:
@@ -268,7 +273,7 @@ def _open(context: PipelineContext, payload: StoredPayload) -> DelimitedFile:
 
 def _commit(
     context: PipelineContext,
-    feed: Feed,
+    turn: Turn,
     month: Partition,
     input_sha256: str,
     lines: pl.DataFrame,
@@ -276,16 +281,12 @@ def _commit(
     findings: list[str],
 ) -> Outcome:
     registry = context.registry
-    current = standing(context, feed.name, Stage.POOL, month.key, input_sha256)
-    if current is not None:
-        return Outcome(month.key, current, changed=False)
-    revision: PartitionRevision = next_revision(context, feed.name, Stage.POOL, month.key)
     ordered = lines.sort("territory", "tier", "currency", "source_sha256", "row_number")
-    folder = f"{feed.name}/{Stage.POOL}/{hive_folder(month)}"
+    folder = f"{turn.feed}/{Stage.POOL}/{hive_folder(month)}"
     stored = put_frame(context.lake, folder, month.window.label, ordered)
 
     batch = Batch(
-        feed=feed.name,
+        feed=turn.feed,
         stage=Stage.POOL,
         partition_key=month.key,
         window_start=month.window.start,
@@ -295,14 +296,14 @@ def _commit(
         objects=(stored,),
         counts={"lines": lines.height},
     )
-    committed = commit_batch(context, batch)
-    recorded, _ = registry.count_dead_letters(revision)
+    committed = commit_batch(context, batch, turn)
+    recorded, _ = registry.count_dead_letters(turn)
     rows = invariants.RowCount(received, lines.height, recorded, 0)
     commit = Commit(
-        feed=feed.name,
+        feed=turn.feed,
         stage=Stage.POOL,
         partition_key=month.key,
-        revision=revision.revision,
+        revision=turn.revision,
         input_sha256=input_sha256,
         batch_ids=(committed.batch_id,),
         counts={"received": received, "accepted": lines.height, "rejected": recorded},
@@ -311,5 +312,5 @@ def _commit(
             "every_pool_line_is_accepted": findings,
         },
     )
-    registry.commit_partition(commit)
+    registry.commit_partition(commit, turn)
     return Outcome(month.key, commit)

@@ -35,9 +35,9 @@ from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     StageBlockedError,
+    begin,
     commit_month_batch,
     green_input,
-    next_revision,
     standing,
 )
 from royalty_assets.pipeline.contracts import contracts_in_force
@@ -126,26 +126,27 @@ def state(context: PipelineContext, month: Partition) -> Outcome:
     Raises:
         StageBlockedError: if the payouts are not committed, or are red.
     """
-    if (current := stated(context, month)) is not None:
-        return Outcome(month.key, current, changed=False)
+    turn = begin(context, LEDGER_FEED, Stage.STATEMENTS, month.key, lambda: stated(context, month))
+    if isinstance(turn, Commit):
+        return Outcome(month.key, turn, changed=False)
     tables = _tables(context, month)
     input_sha256 = statement_input_sha256(context, month)
     folder = f"{Stage.STATEMENTS}/{hive_folder(month)}"
     objects = {
         name: put_frame(context.lake, folder, name, getattr(tables, name)) for name in TABLES
     }
-    batch = commit_month_batch(context, month, Stage.STATEMENTS, input_sha256, objects)
+    batch = commit_month_batch(context, month, turn, input_sha256, objects)
     commit = Commit(
         feed=LEDGER_FEED,
         stage=Stage.STATEMENTS,
         partition_key=month.key,
-        revision=next_revision(context, LEDGER_FEED, Stage.STATEMENTS, month.key).revision,
+        revision=turn.revision,
         input_sha256=input_sha256,
         batch_ids=(batch.batch_id,),
         counts={"statements": tables.statements.height, "lines": tables.lines.height},
         checks={"every_statement_is_whole": _differences(tables)},
     )
-    context.registry.commit_partition(commit)
+    context.registry.commit_partition(commit, turn)
     return Outcome(month.key, commit)
 
 

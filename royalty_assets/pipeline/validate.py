@@ -28,9 +28,9 @@ from royalty_assets.domain.windows import Partition, Window
 from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
+    begin,
     commit_batch,
     green_input,
-    next_revision,
     standing,
 )
 from royalty_assets.pipeline.ingest import hive_folder
@@ -42,7 +42,7 @@ from royalty_assets.sources.templates import templates_sha256
 from royalty_assets.sources.text_lines import UnreadableFileError
 from royalty_assets.storage.lake import put_frame, read_frame
 from royalty_assets.storage.parquet import write_frames
-from royalty_assets.storage.registry import DeadLetter, PartitionRevision
+from royalty_assets.storage.registry import DeadLetter, PartitionRevision, Turn
 
 VALIDATOR_VERSION = "2"
 """Changes whenever the same bytes may come out as other lines."""
@@ -111,25 +111,30 @@ def validate(context: PipelineContext, feed: Feed, partition: Partition) -> Outc
     Raises:
         StageBlockedError: if its raw data is not committed, or is red.
     """
-    if (commit := validated(context, feed, partition)) is not None:
-        return Outcome(partition.key, commit, changed=False)
+    turn = begin(
+        context,
+        feed.name,
+        Stage.VALIDATED,
+        partition.key,
+        lambda: validated(context, feed, partition),
+    )
+    if isinstance(turn, Commit):
+        return Outcome(partition.key, turn, changed=False)
     _, (raw,) = green_input(context, feed.name, Stage.RAW, partition.key)
-    revision = next_revision(context, feed.name, Stage.VALIDATED, partition.key)
-    context.registry.discard_uncommitted(revision)
     tally = _Tally()
     with tempfile.TemporaryDirectory(dir=context.spool()) as spool:
-        work = _Work(context, feed, partition, revision, raw.sha256, Path(spool), tally)
+        work = _Work(context, feed, partition, turn, raw.sha256, Path(spool), tally)
         payloads = stored_payloads(context.lake, raw.objects)
         if feed.records is RecordKind.REPORT_LINES:
             batches = _validate_reports(work, payloads)
         else:
             batches = _validate_events(work, payloads)
-    checks, warnings = _by_severity(feed, _checks(context, feed, revision, batches, tally))
+    checks, warnings = _by_severity(feed, _checks(context, feed, turn, batches, tally))
     commit = Commit(
         feed=feed.name,
         stage=Stage.VALIDATED,
         partition_key=partition.key,
-        revision=revision.revision,
+        revision=turn.revision,
         input_sha256=_input_sha256(context, feed, raw),
         batch_ids=tuple(batch.batch_id for batch in batches),
         counts={
@@ -143,7 +148,7 @@ def validate(context: PipelineContext, feed: Feed, partition: Partition) -> Outc
         checks=checks,
         warnings=warnings,
     )
-    context.registry.commit_partition(commit)
+    context.registry.commit_partition(commit, turn)
     return Outcome(partition.key, commit)
 
 
@@ -154,7 +159,7 @@ class _Work:
     context: PipelineContext
     feed: Feed
     partition: Partition
-    revision: PartitionRevision
+    turn: Turn
     raw_sha256: str
     spool: Path
     tally: _Tally
@@ -175,7 +180,7 @@ def _take_payload(work: _Work, payload: StoredPayload, waiting: "_WaitingLines")
             result = validate_rows(work.feed.records, chunk, work.partition.window)
             tally.received += len(chunk)
             tally.rejected += len(result.rejections)
-            _bury(work.context, work.revision, payload.name, result.rejections)
+            _bury(work.context, work.turn, payload.name, result.rejections)
             feed_name = pl.lit(work.feed.name).alias("feed")
             waiting.add(with_notes(usage_lines(result)).with_columns(feed_name))
     except UnreadableFileError as error:
@@ -186,7 +191,7 @@ def _take_payload(work: _Work, payload: StoredPayload, waiting: "_WaitingLines")
 
 def _bury_file(work: _Work, name: str, sha256: str, rule: str, reason: str) -> None:
     letter = DeadLetter(sha256, 0, name, rule, "", reason, "")
-    work.context.registry.add_dead_letters(work.revision, [letter])
+    work.context.registry.add_dead_letters(work.turn, [letter])
     work.tally.rejected += 1
     if rule != MESSAGE_CONFLICTING:
         work.tally.find("every_payload_is_readable", [f"{name}: {reason}"])
@@ -202,7 +207,7 @@ def _validate_reports(work: _Work, payloads: Iterator[StoredPayload]) -> list[Ba
         tally.repeated += report.repeated
         tally.rejected += len(report.rejections)
         _judge_rejections(work, report)
-        _bury(work.context, work.revision, report.name, report.rejections)
+        _bury(work.context, work.turn, report.name, report.rejections)
         if report.problem is not None:
             _bury_file(work, report.name, report.sha256, *report.problem)
         for check, findings in report.findings.items():
@@ -215,7 +220,7 @@ def _validate_reports(work: _Work, payloads: Iterator[StoredPayload]) -> list[Ba
                     f"{work.feed.name} in feeds.yaml, so that its usage shares them"
                 ],
             )
-    work.context.registry.add_reports(work.revision, [report.record() for report in taken])
+    work.context.registry.add_reports(work.turn, [report.record() for report in taken])
     frames = (frame for report in taken for frame in report.frames())
     stored = _put_lines(work, frames, sum(r.lines + r.reversals for r in taken))
     if stored is None:
@@ -253,12 +258,12 @@ def _put_lines(work: _Work, frames: Iterable[pl.DataFrame], rows: int) -> LakeOb
 
 def _bury(
     context: PipelineContext,
-    revision: PartitionRevision,
+    turn: Turn,
     source: str,
     rejections: Iterable[Rejection],
 ) -> None:
     context.registry.add_dead_letters(
-        revision,
+        turn,
         (
             DeadLetter(
                 r.source_sha256, r.row_number, source[-512:], r.rule, r.value, r.reason, r.content
@@ -273,7 +278,7 @@ def _commit_window(work: _Work, window: Window, lines: pl.DataFrame) -> Batch:
     result = deduplicate(lines)
     conflicting = result.conflicting
     context.registry.add_dead_letters(
-        work.revision,
+        work.turn,
         (
             DeadLetter(
                 row["source_sha256"],
@@ -309,7 +314,7 @@ def _commit_lines(work: _Work, window: Window, stored: LakeObject, units: int) -
         objects=(stored,),
         counts={"lines": stored.rows, "units": units},
     )
-    return commit_batch(work.context, batch)
+    return commit_batch(work.context, batch, work.turn)
 
 
 def _by_severity(

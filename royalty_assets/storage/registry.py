@@ -2,7 +2,8 @@
 
 The registry is the truth about the pipeline; Dagster's records are for people. Each method is
 one transaction. Rows are only ever added: a commit of a higher revision supersedes, it does not
-replace. Writing the same batch or commit again changes nothing. What is committed is logged in
+replace. Writing the same batch or commit again changes nothing. Who makes a revision of a
+partition holds a ``Turn``, and whoever takes the next one ends it. What is committed is logged in
 the same transaction (see ``storage.log``); the registry has no key, signatures are given to it.
 """
 
@@ -11,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
-from itertools import islice
+from itertools import chain, islice
+from os import getpid
 from pathlib import Path
+from socket import gethostname
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -102,6 +105,17 @@ class PartitionRevision:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn(PartitionRevision):
+    """The right to make the next revision of a partition, until somebody takes a later turn.
+
+    Attributes:
+        fencing_token: rises with every turn at the partition.
+    """
+
+    fencing_token: int
+
+
+@dataclass(frozen=True, slots=True)
 class SignedCheckpoint:
     """The log as it was signed.
 
@@ -172,6 +186,42 @@ class Registry:
 
     # Batches and commits
 
+    def take_turn(self, feed: str, stage: Stage, partition_key: str) -> Turn:
+        """Begin to make the next revision of a partition.
+
+        Whoever was at it before can write nothing more of it, and what it left of a revision that
+        it did not commit is removed. What the revision is made from has to be read afterwards, so
+        that of two workers the one that read later commits.
+        """
+        table = tables.turns
+        place = {"feed": feed, "stage": str(stage), "partition_key": partition_key}
+        taken = {"holder": f"{gethostname()}:{getpid()}"[:128], "taken_at": datetime.now(UTC)}
+        statement = self._insert(table).values(place | taken | {"fencing_token": 1})
+        statement = statement.on_conflict_do_update(
+            index_elements=list(place), set_=taken | {"fencing_token": table.c.fencing_token + 1}
+        )
+        newest = sa.select(sa.func.max(tables.commits.c.revision)).where(
+            *_in_partition(tables.commits, feed, stage, partition_key)
+        )
+        with self._engine.begin() as connection:
+            token = connection.scalar(statement.returning(table.c.fencing_token))
+            in_force = connection.scalar(newest)
+            revision = 0 if in_force is None else in_force + 1
+            turn = Turn(feed, stage, partition_key, revision, token)
+            connection.execute(
+                sa.delete(tables.dead_letters).where(*_of_revision(tables.dead_letters, turn))
+            )
+            if stage is Stage.VALIDATED:
+                left = tables.reports.c
+                connection.execute(
+                    sa.delete(tables.reports).where(
+                        left.feed == feed,
+                        left.partition_key == partition_key,
+                        left.revision == revision,
+                    )
+                )
+        return turn
+
     def batches(self, feed: str, stage: Stage, partition_key: str) -> dict[str, Batch]:
         """Window label → the batch of highest revision in this partition."""
         query = (
@@ -194,6 +244,7 @@ class Registry:
     def commit_batch(
         self,
         batch: Batch,
+        turn: Turn,
         *,
         decisions: Iterable[Mapping[str, Any]] = (),
         exceptions: Iterable[Mapping[str, Any]] = (),
@@ -204,13 +255,15 @@ class Registry:
 
         Args:
             batch: as it is; a batch that is committed already changes nothing.
+            turn: at its partition.
             decisions: made on its input; those that are known already stay as they are.
             exceptions: what it leaves open.
             subjects: what a person's decision would settle in it.
             signature: of its manifest, if there is a key.
 
         Raises:
-            RegistryConflictError: if the same id is committed with other content.
+            RegistryConflictError: if another run has taken the partition over, or the same id is
+                committed with other content.
         """
         row = {
             "batch_id": batch.batch_id,
@@ -230,6 +283,7 @@ class Registry:
         touched = [{"batch_id": batch.batch_id, "subject": each} for each in subjects]
 
         def work(connection: sa.Connection) -> None:
+            _hold(connection, turn)
             is_new = self._add_one(connection, tables.batches, row)
             standing = connection.scalar(
                 sa.select(tables.batches.c.sha256).where(
@@ -333,16 +387,26 @@ class Registry:
                 for feed, stage, key, revision, at in connection.execute(query)
             ]
 
-    def commit_partition(self, commit: Commit, leaves: Iterable[tuple[str, str, str]] = ()) -> None:
+    def commit_partition(
+        self, commit: Commit, turn: Turn, leaves: Iterable[tuple[str, str, str]] = ()
+    ) -> None:
         """Close a partition. Its dead letters are there already, and in force from now on.
 
         Args:
-            commit: of the partition.
+            commit: of the partition, as the revision of the turn.
+            turn: at the partition.
             leaves: (kind, subject, SHA-256 of the content) of what is logged along with it.
 
         Raises:
-            RegistryConflictError: if the revision is committed with other content.
+            RegistryConflictError: if another run has taken the partition over.
         """
+        if (commit.feed, commit.stage, commit.partition_key, commit.revision) != (
+            turn.feed,
+            turn.stage,
+            turn.partition_key,
+            turn.revision,
+        ):
+            raise ValueError(f"{commit.feed}/{commit.stage} is committed in the turn of {turn}")
         row = {
             "feed": commit.feed,
             "stage": str(commit.stage),
@@ -360,6 +424,7 @@ class Registry:
         leaves = list(leaves)
 
         def work(connection: sa.Connection) -> None:
+            _hold(connection, turn)
             if self._add_one(connection, tables.commits, row):
                 log.append_commit_leaf(
                     connection,
@@ -372,12 +437,6 @@ class Registry:
                     log.append_leaf(connection, *leaf)
 
         self._logging(work)
-        standing = self.commit(commit.feed, commit.stage, commit.partition_key)
-        if standing is None or standing.input_sha256 != commit.input_sha256:
-            raise RegistryConflictError(
-                f"{commit.feed}/{commit.stage} {commit.partition_key} was committed by another run "
-                "meanwhile; run the partition again"
-            )
 
     # Deliveries and reports
 
@@ -420,25 +479,20 @@ class Registry:
                 for row in connection.execute(query)
             ]
 
-    def add_reports(self, revision: PartitionRevision, reports: Iterable[ReportRecord]) -> None:
-        """Record what report files gave to a revision that is being made.
+    def add_reports(self, turn: Turn, reports: Iterable[ReportRecord]) -> None:
+        """Record what report files gave to the revision that is being made.
 
         Raises:
-            RegistryConflictError: if another run has committed the revision meanwhile.
+            RegistryConflictError: if another run has taken the partition over.
         """
         place = {
-            "feed": revision.feed,
-            "partition_key": revision.partition_key,
-            "revision": revision.revision,
+            "feed": turn.feed,
+            "partition_key": turn.partition_key,
+            "revision": turn.revision,
         }
-        table = tables.reports
         with self._engine.begin() as connection:
-            # What a crashed run left of this revision is not its; what is committed stays.
-            committed = sa.exists().where(*_of_revision(tables.commits, revision))
-            own = (table.c[name] == value for name, value in place.items())
-            connection.execute(sa.delete(table).where(*own, sa.not_(committed)))
-            self._add(connection, table, (place | asdict(report) for report in reports))
-            self._check_open(connection, revision)
+            _hold(connection, turn, is_open=True)
+            self._add(connection, tables.reports, (place | asdict(report) for report in reports))
 
     def reports(self, feed: str, partition_keys: Sequence[str]) -> list[ReportRecord]:
         """The reports of the commits in force of these partitions."""
@@ -462,27 +516,24 @@ class Registry:
 
     # Dead letters, decisions and exceptions
 
-    def discard_uncommitted(self, revision: PartitionRevision) -> None:
-        """Remove dead letters that a crashed run left for a revision that was never committed."""
-        table, commits = tables.dead_letters, tables.commits
-        committed = sa.exists().where(*_of_revision(commits, revision))
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.delete(table).where(*_of_revision(table, revision), sa.not_(committed))
-            )
-
-    def add_dead_letters(self, revision: PartitionRevision, letters: Iterable[DeadLetter]) -> None:
-        """Record refused rows of a revision that is being made.
+    def add_dead_letters(self, turn: Turn, letters: Iterable[DeadLetter]) -> None:
+        """Record refused rows of the revision that is being made.
 
         Raises:
-            RegistryConflictError: if another run has committed the revision meanwhile.
+            RegistryConflictError: if another run has taken the partition over.
         """
-        place = asdict(revision) | {"stage": str(revision.stage)}
+        place = {
+            "feed": turn.feed,
+            "stage": str(turn.stage),
+            "partition_key": turn.partition_key,
+            "revision": turn.revision,
+        }
+        rows = (place | asdict(letter) for letter in letters)
+        if (first := next(rows, None)) is None:
+            return
         with self._engine.begin() as connection:
-            if self._add(
-                connection, tables.dead_letters, (place | asdict(letter) for letter in letters)
-            ):
-                self._check_open(connection, revision)
+            _hold(connection, turn, is_open=True)
+            self._add(connection, tables.dead_letters, chain([first], rows))
 
     def count_dead_letters(self, revision: PartitionRevision) -> tuple[int, int]:
         """How many rows have a dead letter, and how many letters lack rule or reason."""
@@ -710,14 +761,6 @@ class Registry:
                     raise
         raise RegistryConflictError("too many others are writing to the log; run it again")
 
-    def _check_open(self, connection: sa.Connection, revision: PartitionRevision) -> None:
-        committed = sa.select(sa.exists().where(*_of_revision(tables.commits, revision)))
-        if connection.scalar(committed):
-            raise RegistryConflictError(
-                f"{revision.feed}/{revision.stage} {revision.partition_key} was committed by "
-                "another run meanwhile; run the partition again"
-            )
-
     def _add_one(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
         """Insert a row; whether it was not there yet."""
         statement = self._insert(table).values(row).on_conflict_do_nothing()
@@ -762,6 +805,37 @@ def _of_revision(
         *_in_partition(table, revision.feed, revision.stage, revision.partition_key),
         table.c.revision == revision.revision,
     )
+
+
+def _hold(connection: sa.Connection, turn: Turn, *, is_open: bool = False) -> None:
+    """Make sure of a turn until the transaction ends; nobody takes the next one meanwhile.
+
+    Args:
+        connection: in a transaction that has not read anything yet.
+        turn: that is to write.
+        is_open: whether its revision must not be committed yet either.
+
+    Raises:
+        RegistryConflictError: if the turn is over.
+    """
+    table = tables.turns
+    place = _in_partition(table, turn.feed, turn.stage, turn.partition_key)
+    held = (*place, table.c.fencing_token == turn.fencing_token)
+    # An update that changes nothing: it locks the row, and on SQLite the database.
+    same = sa.update(table).where(*held).values(fencing_token=turn.fencing_token)
+    if connection.execute(same).rowcount != 1:
+        now = connection.execute(sa.select(table).where(*place)).one_or_none()
+        who = "" if now is None else f" ({now.holder}, at {_in_utc(now.taken_at):%H:%M:%S} UTC)"
+        raise RegistryConflictError(
+            f"{turn.feed}/{turn.stage} {turn.partition_key} was taken over by another run{who}; "
+            "what that one makes stands, and this one has stopped"
+        )
+    committed = sa.exists().where(*_of_revision(tables.commits, turn))
+    if is_open and connection.scalar(sa.select(committed)):
+        raise RegistryConflictError(
+            f"revision {turn.revision} of {turn.feed}/{turn.stage} {turn.partition_key} is "
+            "committed already; nothing more belongs to it"
+        )
 
 
 def _in_force(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:

@@ -76,6 +76,18 @@ dead_letters = sa.Table(
     comment="What was refused: which row of which source, by which rule, and why.",
 )
 
+turns = sa.Table(
+    "turns",
+    metadata,
+    *_partition(),
+    sa.Column("fencing_token", sa.BigInteger, nullable=False),
+    sa.Column("holder", sa.String(128), nullable=False),
+    sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint("feed", "stage", "partition_key"),
+    comment="Who works on a partition, or last did; nothing that is paid follows from it, and the "
+    "log does not answer for it.",
+)
+
 decisions = sa.Table(
     "decisions",
     metadata,

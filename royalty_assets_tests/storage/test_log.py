@@ -10,12 +10,11 @@ from royalty_assets.audit.leaves import LeafKind, content_of_rows, rows_digest, 
 from royalty_assets.audit.merkle import MemoryTree, check_consistency, check_inclusion, root
 from royalty_assets.storage import log, tables
 from royalty_assets.storage.registry import (
-    PartitionRevision,
     RegistryConflictError,
     migrate,
     open_registry,
 )
-from royalty_assets_tests.storage.test_registry import BATCH, COMMIT, LETTER
+from royalty_assets_tests.storage.test_registry import BATCH, COMMIT, LETTER, REPORT, turn_at
 
 QUESTION = dict.fromkeys(("usage_key", "territory", "reason", "isrc", "title", "artist"), "x")
 
@@ -37,13 +36,12 @@ def told(registry):
 
 
 def test_each_commit_has_a_leaf_and_doing_it_again_has_none(registry):
-    revision = PartitionRevision("f", COMMIT.stage, COMMIT.partition_key, 0)
-    registry.add_dead_letters(revision, [LETTER])
+    turn = turn_at(registry, COMMIT)
+    registry.add_dead_letters(turn, [LETTER])
+    question = QUESTION | {"batch_id": BATCH.batch_id, "units": 1}
     for _ in range(2):
-        registry.commit_batch(
-            BATCH, exceptions=[QUESTION | {"batch_id": BATCH.batch_id, "units": 1}], subjects=["s"]
-        )
-        registry.commit_partition(COMMIT)
+        registry.commit_batch(BATCH, turn, exceptions=[question], subjects=["s"])
+        registry.commit_partition(COMMIT, turn)
         registry.add_deliveries("f", "p", [("a.csv", "1" * 64, 3)], BATCH.window_start)
     assert told(registry) == [
         ("batch", BATCH.batch_id),
@@ -59,18 +57,21 @@ def test_each_commit_has_a_leaf_and_doing_it_again_has_none(registry):
 
 
 def test_what_conflicts_leaves_no_leaf_behind(registry):
-    registry.commit_batch(BATCH)
+    turn = turn_at(registry, BATCH)
+    registry.commit_batch(BATCH, turn)
     with pytest.raises(RegistryConflictError):
-        registry.commit_batch(replace(BATCH, counts={"lines": 9}))
+        registry.commit_batch(replace(BATCH, counts={"lines": 9}), turn)
     assert len(leaves(registry)) == 1
 
 
-def test_a_revision_that_another_run_has_committed_takes_no_more_rows(registry):
-    registry.commit_partition(COMMIT)
-    revision = PartitionRevision("f", COMMIT.stage, COMMIT.partition_key, 0)
-    with pytest.raises(RegistryConflictError, match="committed by another run meanwhile"):
-        registry.add_dead_letters(revision, [LETTER])
-    assert registry.count_dead_letters(revision) == (0, 0)
+def test_a_revision_that_is_committed_takes_no_more_rows(registry):
+    turn = turn_at(registry, COMMIT)
+    registry.commit_partition(COMMIT, turn)
+    for add, row in ((registry.add_dead_letters, LETTER), (registry.add_reports, REPORT)):
+        with pytest.raises(RegistryConflictError, match="committed already"):
+            add(turn, [row])
+    assert registry.count_dead_letters(turn) == (0, 0)
+    assert registry.reports("f", [COMMIT.partition_key]) == []
 
 
 def test_roots_and_proofs_are_those_of_the_leaves(registry):
@@ -102,8 +103,9 @@ def test_writers_at_once_make_one_log_without_gaps(tmp_path):
 
     def write(writer):
         for number in range(12):
-            window = f"2025030{writer}T{number:02d}00Z"
-            registries[writer].commit_batch(replace(BATCH, window_label=window), subjects=["s"])
+            batch = replace(BATCH, window_label=f"{writer}.{number}", partition_key=f"{writer}")
+            turn = turn_at(registries[writer], batch)
+            registries[writer].commit_batch(batch, turn, subjects=["s"])
             files = [(f"{number}", "1" * 64, 3)]
             registries[writer].add_deliveries("f", f"{writer}", files, BATCH.window_start)
         registries[writer].close()
@@ -124,12 +126,11 @@ OLD_TABLES = ("batches", "commits", "dead_letters", "exceptions", "batch_subject
 def test_a_registry_from_before_the_log_is_logged_when_it_is_opened(tmp_path):
     """Rows as an earlier version left them: without the columns and tables of now."""
     new = open_registry(f"sqlite:///{tmp_path}/new.db")
-    new.commit_batch(
-        BATCH, exceptions=[QUESTION | {"batch_id": BATCH.batch_id, "units": 1}], subjects=["s"]
-    )
-    revision = PartitionRevision("f", COMMIT.stage, COMMIT.partition_key, 0)
-    new.add_dead_letters(revision, [LETTER])
-    new.commit_partition(COMMIT)
+    turn = turn_at(new, BATCH)
+    question = QUESTION | {"batch_id": BATCH.batch_id, "units": 1}
+    new.commit_batch(BATCH, turn, exceptions=[question], subjects=["s"])
+    new.add_dead_letters(turn, [LETTER])
+    new.commit_partition(COMMIT, turn)
     new.add_deliveries("f", "p", [("a.csv", "1" * 64, 3)], BATCH.window_start)
     old_engine = sa.create_engine(f"sqlite:///{tmp_path}/old.db")
     migrate(old_engine, "0003")
