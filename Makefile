@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui desk test lint format bench bench-matching bench-lookups bench-payouts bench-verify \
+.PHONY: help demo ui desk test test-long lint format bench bench-matching bench-lookups bench-payouts bench-verify \
 	fuzz lock clean
 
 help: ## List the targets.
@@ -25,6 +25,9 @@ desk: .venv/runtime ## Decide about open usage of the project in data/, http://1
 
 test: .venv/dev ## Run every test.
 	@$(BIN)/pytest
+
+test-long: .venv/dev ## Run the tests that take minutes.
+	@$(BIN)/pytest -m long
 
 lint: .venv/dev ## Format and lint checks, types, import contracts, definitions.
 	@$(BIN)/ruff format --check

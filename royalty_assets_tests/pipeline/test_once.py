@@ -4,6 +4,7 @@ Every run here goes over real HTTP to the simulated services and into a real lak
 """
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from royalty_assets.simulator.faults import Fault, FaultPlan
 from royalty_assets.simulator.scenario import SONORA
 from royalty_assets.storage.lake import LocalLake
 from royalty_assets.storage.registry import Registry
-from royalty_assets_tests.projects import counts, demo_context, month_hash, run_month
+from royalty_assets_tests.projects import SMALL, counts, demo_context, month_hash, run_month
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,12 @@ def test_all_faults_at_once_give_the_hash_of_none(fault_free, tmp_path, seed):
         assert month_hash(context) == fault_free[0]
     assert set(plan.struck) == set(Fault)
     assert all(plan.struck.values())
+
+
+def test_another_seed_is_another_hash(fault_free, tmp_path):
+    with demo_context(tmp_path, replace(SMALL, seed=SMALL.seed + 1)) as (context, _):
+        run_month(context)
+        assert month_hash(context) != fault_free[0]
 
 
 def test_running_again_changes_nothing(fault_free, tmp_path):
