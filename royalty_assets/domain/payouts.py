@@ -16,7 +16,7 @@ import polars as pl
 
 from royalty_assets.domain.accounts import Accounts
 from royalty_assets.domain.contracts import NO_CONTRACTS, Contracts, Payee
-from royalty_assets.domain.journal import Book, Journal
+from royalty_assets.domain.journal import JOURNAL_SCHEMA, Book, Journal
 from royalty_assets.domain.ledger import NO_CURRENCY, Account
 from royalty_assets.domain.money import (
     AMOUNT_DECIMALS,
@@ -175,10 +175,17 @@ def build_payouts(
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """A period's recording payables as divided: ``PAYOUT_LINE_SCHEMA`` and ``HELD_SCHEMA``."""
+    """A period's recording payables as divided.
+
+    Attributes:
+        lines: ``PAYOUT_LINE_SCHEMA``.
+        held: ``HELD_SCHEMA``.
+        reached: contract → units or atoms that its escalations had counted at the period's end.
+    """
 
     lines: pl.DataFrame
     held: pl.DataFrame
+    reached: Mapping[str, int] = field(default_factory=dict)
 
 
 def divide_ledger(
@@ -188,12 +195,30 @@ def divide_ledger(
     contracts: Contracts = NO_CONTRACTS,
     rates: Rates | None = None,
     period: Period = _ANY_PERIOD,
-    opening: Accounts | None = None,
+    reached: Mapping[str, int] | None = None,
 ) -> Divided:
-    """Divide a ledger's own recording payables as ``build_payouts`` does, without settling them."""
-    builder = PayoutBuilder(shares, contracts, rates or Rates(), period, opening or Accounts())
+    """Divide a ledger's own recording payables as ``build_payouts`` does, without settling them.
+
+    ``reached`` is what escalations count on from, by contract; the rest is ``build_payouts``'.
+    """
+    builder = PayoutBuilder(shares, contracts, rates or Rates(), period, Accounts())
+    builder.count_from(reached or {})
     lines = pl.concat([pl.DataFrame(schema=PAYOUT_LINE_SCHEMA), *builder.lines(ledger)])
-    return Divided(lines, builder.held())
+    return Divided(lines, builder.held(), builder.reached)
+
+
+def nothing_paid(opening: Accounts) -> Payouts:
+    """The payouts of a period in which nothing moves: the balances go on as they are."""
+    return Payouts(
+        payouts=pl.DataFrame(schema=PAYOUT_SCHEMA),
+        balance=pl.DataFrame(schema=BALANCE_SCHEMA),
+        movements=pl.DataFrame(schema=PAYEE_MOVEMENT_SCHEMA),
+        journal=pl.DataFrame(schema=JOURNAL_SCHEMA),
+        accounts=opening.to_frame(),
+        held=pl.DataFrame(schema=HELD_SCHEMA),
+        conversions=pl.DataFrame(schema=CONVERSION_SCHEMA),
+        lines=pl.DataFrame(schema=PAYOUT_LINE_SCHEMA),
+    )
 
 
 _LINE_SUBJECT = [
@@ -275,6 +300,19 @@ class PayoutBuilder:
         self._waiting_at_most = 0
         self._held: dict[tuple[str, ...], tuple[int, int]] = {}
         self._applied: dict[tuple[str, str, str], Rate] = {}
+        self._rates_of_period: dict[str, Rates] = {}
+        self._without_statement: set[str] = set()
+
+    @property
+    def reached(self) -> Mapping[str, int]:
+        """Contract → units or atoms that its escalations have counted so far."""
+        return self._terms.reached
+
+    def count_from(self, reached: Mapping[str, int]) -> None:
+        """Let escalations count on from here: of contracts that have any, and no others."""
+        for contract_id, contract in self._contracts.contracts.items():
+            if contract.escalations:
+                self._terms.reached[contract_id] = reached.get(contract_id, 0)
 
     def lines(self, ledger: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """``PAYOUT_LINE_SCHEMA`` of a slice of the ledger, in its order, a piece at a time."""
@@ -298,17 +336,30 @@ class PayoutBuilder:
             to_amount_column(division.earnings[name]) for name in ("receipts", "amount")
         ).select(PAYOUT_LINE_SCHEMA.keys())
 
-    def correct(self, before: "Divided", now: "Divided", period: str) -> pl.DataFrame:
-        """Reverse and rebook what is different of a closed period; a ledger's own corrections.
+    def correct(
+        self,
+        before: "Divided",
+        now: "Divided",
+        period: str,
+        rates: Rates,
+        *,
+        has_statement: bool = True,
+    ) -> pl.DataFrame:
+        """Reverse and rebook what is different of an earlier period.
 
         Args:
             before: what is booked of the period.
             now: what it comes to by what is known now.
             period: that is corrected.
+            rates: that the period is converted by, what is reversed and what is booked alike.
+            has_statement: whether there is a statement of the period that this corrects.
 
         Returns:
             ``PAYOUT_LINE_SCHEMA``, to be written with the month's own lines.
         """
+        self._rates_of_period[period] = rates
+        if not has_statement:
+            self._without_statement.add(period)
         lines = line_corrections(before.lines, now.lines, period)
         self._add(
             lines.with_columns(to_atom_column(lines[name]) for name in ("receipts", "amount"))
@@ -400,7 +451,8 @@ class PayoutBuilder:
         of_period = Period.parse(corrects) if corrects else self._period
         key = (currency, into, of_period.label)
         if key not in self._applied:
-            self._applied[key] = self._rates.within(currency, into, of_period.first, of_period.last)
+            rates = self._rates_of_period.get(corrects, self._rates)
+            self._applied[key] = rates.within(currency, into, of_period.first, of_period.last)
         return self._applied[key]
 
     def finish(self, ledger: pl.DataFrame, lines: pl.DataFrame) -> Payouts:
@@ -463,6 +515,7 @@ class PayoutBuilder:
                 Earning(
                     key.contract_id, key.role, key.currency, key.corrects, total.lines,
                     total.atoms, total.payee_atoms, told,
+                    corrects_statement=key.corrects not in self._without_statement,
                 )
             )  # fmt: skip
         of_payees = OfPayees.build(self._contracts, self._opening)

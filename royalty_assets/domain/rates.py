@@ -97,6 +97,21 @@ class Rates:
         )
 
 
+def standing_rates(snapshots: Iterable[Rates], first: date, last: date) -> Rates:
+    """The rates of one period: of each pair, those of the first snapshot that has one within it.
+
+    What a closed period was converted at stays, also for what is corrected of it later; a pair
+    that was of no use then is converted at what was known when it first was.
+    """
+    by_pair: dict[tuple[str, str], tuple[Rate, ...]] = {}
+    for snapshot in snapshots:
+        for pair, rates in snapshot.by_pair.items():
+            within = tuple(rate for rate in rates if first <= rate.date <= last)
+            if within:
+                by_pair.setdefault(pair, within)
+    return Rates(by_pair)
+
+
 def build_rates(
     rows: Iterable[tuple[str, int, Mapping[str, Any]]],
 ) -> tuple[Rates, list[RateProblem]]:

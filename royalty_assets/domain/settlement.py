@@ -28,6 +28,8 @@ class Earning(NamedTuple):
         atoms: in the currency that came in.
         payee_atoms: in the currency that the payee is paid in.
         converted_at: the rate in words; empty where nothing was converted.
+        corrects_statement: whether there is a statement of the period that it corrects; there is
+            none of a month that nothing had come for when a later one was closed.
     """
 
     contract_id: str
@@ -38,6 +40,7 @@ class Earning(NamedTuple):
     atoms: int
     payee_atoms: int
     converted_at: str = ""
+    corrects_statement: bool = True
 
 
 class Moved(NamedTuple):
@@ -159,8 +162,10 @@ def _add_earnings(settled: Settled, earnings: Sequence[Earning]) -> None:
             told = f"1 line comes to {format_money(atoms, currency)} {currency}"
         if group[0].converted_at:
             told += f", converted line by line {group[0].converted_at}"
-        if corrects:
+        if corrects and group[0].corrects_statement:
             told += f"; they correct the statement of {corrects}"
+        elif corrects:
+            told += f"; they are of {corrects}, which there was no statement of"
         kind = Movement.ADJUSTMENT if corrects else Movement.EARNINGS
         settled.add(kind, corrects or currency, told, due)
 

@@ -41,14 +41,16 @@ from royalty_assets.pipeline.context import (
 from royalty_assets.pipeline.contracts import contracts_in_force
 from royalty_assets.pipeline.evidence import MonthEvidence
 from royalty_assets.pipeline.ingest import hive_folder
-from royalty_assets.pipeline.month import blocked_because
+from royalty_assets.pipeline.month import blocked_because, passed_over_in_words
 from royalty_assets.pipeline.payouts import payout_frame
 from royalty_assets.pipeline.periods import (
+    closed_months,
     closing_objects,
     closing_record,
     committed_months,
     is_closed,
     ledger_in_force,
+    passed_over_by,
     period_of,
 )
 from royalty_assets.pipeline.statements import stated, statements
@@ -99,9 +101,13 @@ def propose(context: PipelineContext, month: Partition) -> Proposal:
     """Look at a month: what stands against closing it."""
     if is_closed(context, month):
         return Proposal(month.key, is_closed=True, reasons=(), figures=_figures(context, month))
+    if (closed := passed_over_by(context, month)) is not None:
+        told = passed_over_in_words(month, closed)
+        return Proposal(month.key, is_closed=False, reasons=(told,), figures=())
     reasons = []
+    last_closed = max((each.key for each in closed_months(context)), default="")
     if earlier := [m.key for m in committed_months(context)
-                   if m.key < month.key and not is_closed(context, m)]:  # fmt: skip
+                   if last_closed < m.key < month.key]:  # fmt: skip
         reasons.append(f"{earlier[0]} comes first, and is still open")
     if blocked := blocked_because(context, month):
         reasons.append(blocked)

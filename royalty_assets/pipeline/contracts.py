@@ -240,6 +240,17 @@ def contracts_in_force(context: PipelineContext) -> tuple[Contracts, Rates]:
     return _contracts_of(entries), _rates_of(rates)
 
 
+def rates_of_revision(context: PipelineContext, revision: int) -> Rates:
+    """The rates of a revision of the snapshot; none where there was no such revision."""
+    commit = context.registry.commit_of_revision(
+        CONTRACTS_FEED, Stage.CONTRACTS, CATALOG_PARTITION, revision
+    )
+    if commit is None:
+        return Rates()
+    (batch,) = context.registry.batches_by_id(commit.batch_ids)
+    return _rates_of(read_frame(context.lake, batch.objects[1]))
+
+
 def _batch_in_force(context: PipelineContext) -> Batch | None:
     commit = context.registry.commit(CONTRACTS_FEED, Stage.CONTRACTS, CATALOG_PARTITION)
     if commit is None:

@@ -200,7 +200,7 @@ def _as_booked(row: Mapping[str, Any], atoms: Mapping[str, int]) -> dict[str, An
     result = format_atoms(atoms["receipts"])
     words = f"what the ledger has for the recording from {row['feed']}"
     if row["corrects"]:
-        words = f"what corrects the statement of {row['corrects']}"
+        words = f"what corrects the books of {row['corrects']}"
     return {"kind": "sum", "terms": [result], "result": result, "words": words}
 
 

@@ -12,6 +12,7 @@ from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
 from royalty_assets.domain.canonical import ledger_sha256
 from royalty_assets.domain.feeds import Feed, InboxSource
 from royalty_assets.domain.ledger import (
+    LEDGER_SCHEMA,
     MATCHED_USAGE_COLUMNS,
     NO_CURRENCY,
     Account,
@@ -23,7 +24,7 @@ from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import BALANCE_SCHEMA, PAYOUT_SCHEMA
 from royalty_assets.domain.usage import POOL_SCHEMA
-from royalty_assets.domain.windows import Partition
+from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.catalog import catalog_in_force
 from royalty_assets.pipeline.context import (
     LEDGER_FEED,
@@ -51,12 +52,17 @@ from royalty_assets.pipeline.periods import (
     closing_record,
     committed_months,
     is_closed,
+    is_first_open,
     ledger_in_force,
+    passed_over_by,
     period_of,
+    settled_by,
+    settled_months,
 )
 from royalty_assets.pipeline.pool import stated_pool_sha256
 from royalty_assets.pipeline.remittances import remittance_findings, remittances_sha256
 from royalty_assets.storage.lake import put_frame, read_frame
+from royalty_assets.storage.registry import Turn
 
 LEDGER_VERSION = "2"
 """Changes whenever the same usage and money may be posted or paid otherwise."""
@@ -80,6 +86,8 @@ def posted(context: PipelineContext, month: Partition) -> Commit | None:
 
 def posting_sha256(context: PipelineContext, month: Partition) -> str:
     """Of what a month's ledger would be posted from, with what it would correct."""
+    if passed_over_by(context, month) is not None:
+        return combined_sha256([LEDGER_VERSION, "passed over"])
     late = late_periods(context, month)
     return _posting_sha256(context, _month_input(context, month), late)
 
@@ -114,6 +122,8 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     turn = begin(context, LEDGER_FEED, Stage.LEDGER, month.key, lambda: posted(context, month))
     if isinstance(turn, Commit):
         return Outcome(month.key, turn, changed=False)
+    if (closed := passed_over_by(context, month)) is not None:
+        return _post_nothing(context, month, turn, closed)
     wanted = _month_input(context, month)
     late = late_periods(context, month)
     input_sha256 = _posting_sha256(context, wanted, late)
@@ -161,6 +171,38 @@ def post_ledger(context: PipelineContext, month: Partition) -> Outcome:
     return Outcome(month.key, commit)
 
 
+def _post_nothing(
+    context: PipelineContext, month: Partition, turn: Turn, closed: Partition
+) -> Outcome:
+    """The ledger of a month that was passed over: empty, and green, and it says so."""
+    folder = f"{Stage.LEDGER}/{hive_folder(month)}"
+    stored = put_frame(context.lake, folder, "ledger", pl.DataFrame(schema=LEDGER_SCHEMA))
+    input_sha256 = posting_sha256(context, month)
+    batch = commit_month_batch(context, month, turn, input_sha256, {"ledger": stored})
+    commit = Commit(
+        feed=LEDGER_FEED,
+        stage=Stage.LEDGER,
+        partition_key=month.key,
+        revision=turn.revision,
+        input_sha256=input_sha256,
+        batch_ids=(batch.batch_id,),
+        counts={"lines": 0, "units": 0, "units_in_suspense": 0, "lines_that_correct": 0},
+        checks={},
+        warnings={"every_late_line_is_posted": [passed_over_in_words(month, closed)]},
+    )
+    context.registry.commit_partition(commit, turn)
+    return Outcome(month.key, commit)
+
+
+def passed_over_in_words(month: Partition, closed: Partition) -> str:
+    """Where what comes for a month is booked that was passed over by a closed one."""
+    return (
+        f"{month.key[:7]} has no books of its own: {closed.key[:7]} was closed before anything "
+        f"came for it. What comes is booked in the first open month, and says that it is of "
+        f"{month.key[:7]}"
+    )
+
+
 def ledger_by(
     context: PipelineContext, month: Partition, models: Mapping[str, AllocationModel]
 ) -> pl.DataFrame:
@@ -178,9 +220,14 @@ def ledger_by(
 
 @dataclass(frozen=True, slots=True)
 class LatePeriod:
-    """A closed period whose input is other than what it was closed with."""
+    """A settled period whose input is other than what is booked of it.
+
+    Attributes:
+        is_closed: whether it has books of its own; without, it was passed over.
+    """
 
     month: Partition
+    is_closed: bool
     wanted: _MonthInput
     input_sha256: str
 
@@ -191,19 +238,17 @@ class LatePeriod:
 
 
 def late_periods(context: PipelineContext, month: Partition) -> list[LatePeriod]:
-    """Closed periods that a month corrects: it is the first open one after them."""
-    closed = [each for each in closed_months(context) if each.key < month.key]
-    if not closed or any(
-        closed[-1].key < each.key < month.key for each in committed_months(context)
-    ):
+    """Settled periods that a month corrects: it is the first open one after them."""
+    if not is_first_open(context, month):
         return []
     late = []
-    for each in closed:
+    for each in settled_months(context, month):
+        has_books = is_closed(context, each)
         commit = context.registry.commit(LEDGER_FEED, Stage.LEDGER, each.key)
         wanted = _month_input(context, each)
         input_sha256 = _posting_sha256(context, wanted, [])
-        if commit is not None and commit.input_sha256 != input_sha256:
-            late.append(LatePeriod(each, wanted, input_sha256))
+        if not has_books or (commit is not None and commit.input_sha256 != input_sha256):
+            late.append(LatePeriod(each, has_books, wanted, input_sha256))
     return late
 
 
@@ -216,8 +261,8 @@ def _posting_sha256(context: PipelineContext, wanted: _MonthInput, late: list[La
 
 def _late_warnings(late: list[LatePeriod]) -> dict[str, list[str]]:
     told = [
-        f"{each.month.key} is closed, and what has come for it since cannot be posted: "
-        f"{each.wanted.wanting[0]}"
+        f"{each.month.key} is {'closed' if each.is_closed else 'passed over'}, and what has come "
+        f"for it since cannot be posted: {each.wanted.wanting[0]}"
         for each in late
         if not each.is_whole
     ]
@@ -233,24 +278,43 @@ def _ledger_of(
     return build_ledger(_usage(context, wanted.matched), _pools(context, wanted.pools), sharing)
 
 
-def _models_of_closed(context: PipelineContext, month: Partition) -> Mapping[str, AllocationModel]:
-    """The models that a closed month was shared by; today's only for feeds that it did not have."""
+def _models_of_settled(
+    context: PipelineContext, settled: Partition, month: Partition
+) -> Mapping[str, AllocationModel]:
+    """The models that a settled month is shared by; today's only for feeds that it did not have."""
     models: dict[str, AllocationModel] = {
         feed.name: feed.allocation for feed in context.project.feeds
     }
-    record = closing_record(context, month)
-    then = {} if record is None else record["content"].get("allocation", {})
     model_of: TypeAdapter[AllocationModel] = TypeAdapter(Allocation)
-    return models | {name: model_of.validate_python(model) for name, model in then.items()}
+    for closed in reversed(settled_by(context, settled, month)):
+        record = closing_record(context, closed)
+        then = {} if record is None else record["content"].get("allocation", {})
+        models |= {name: model_of.validate_python(model) for name, model in then.items()}
+    return models
 
 
 def _corrections(context: PipelineContext, late: LatePeriod, month: Partition) -> pl.DataFrame:
-    """What turns the books of a closed period into what is known now."""
+    """What turns the books of a settled period into what is known now."""
     return corrections(
         books_of(context, late.month, month),
-        _ledger_of(context, late.wanted, _models_of_closed(context, late.month)),
+        _ledger_of(context, late.wanted, _models_of_settled(context, late.month, month)),
         period_of(late.month).label,
     )
+
+
+def corrections_waiting(context: PipelineContext) -> pl.DataFrame:
+    """``LEDGER_SCHEMA`` of what settled periods wait to be corrected by.
+
+    Empty as soon as a month after them has a ledger, which has it.
+    """
+    nothing = pl.DataFrame(schema=LEDGER_SCHEMA)
+    closed = closed_months(context)
+    if not closed or any(each.key > closed[-1].key for each in committed_months(context)):
+        return nothing
+    next_one = period_of(closed[-1]).plus(1).first
+    month = Partition.parse(Cadence.MONTHLY, next_one.isoformat())
+    late = [each for each in late_periods(context, month) if each.is_whole]
+    return pl.concat([nothing, *(_corrections(context, each, month) for each in late)])
 
 
 def blocked_because(context: PipelineContext, month: Partition) -> str:

@@ -4,7 +4,7 @@ A month starts from the balances that the month before it ended with, so its pay
 that month's as well; when those change, these are made anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,9 +23,11 @@ from royalty_assets.domain.payouts import (
     Payouts,
     booked_lines,
     divide_ledger,
+    nothing_paid,
 )
-from royalty_assets.domain.rates import NoRateError, Rates
-from royalty_assets.domain.windows import Partition
+from royalty_assets.domain.rates import NoRateError, Rates, standing_rates
+from royalty_assets.domain.terms import Held
+from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.catalog import (
     catalog_in_force,
     catalog_revision,
@@ -46,20 +48,24 @@ from royalty_assets.pipeline.contracts import (
     contracts_in_force,
     contracts_revision,
     contracts_version,
+    rates_of_revision,
 )
 from royalty_assets.pipeline.ingest import hive_folder
 from royalty_assets.pipeline.periods import (
     books_of,
-    closed_months,
     committed_months,
     is_closed,
+    is_first_open,
+    passed_over_by,
     period_of,
+    settled_by,
+    settled_months,
 )
 from royalty_assets.storage.lake import put_frame, read_frame, read_table
 from royalty_assets.storage.parquet import write_frames
 from royalty_assets.storage.registry import Turn
 
-PAYOUT_VERSION = "2"
+PAYOUT_VERSION = "3"
 """Changes whenever the same ledger may be paid otherwise."""
 
 TABLES = (
@@ -73,6 +79,9 @@ TABLES = (
     "conversions",
 )
 """The objects of a payout batch, in order; batches of before contracts have the first three."""
+
+_REVISION = "contracts_revision"
+"""The count that says by which contracts and rates a month is paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +101,6 @@ class _Input:
 
 
 def _input(context: PipelineContext, month: Partition) -> _Input:
-    # The balances of a closed month were made without an open one's before it, and stay so.
-    if not is_closed(context, month) and (
-        after := [each.key[:7] for each in closed_months(context) if each.key > month.key]
-    ):
-        raise StageBlockedError(
-            f"{month.key[:7]} comes before {after[0]}, which is closed, and cannot be paid out any "
-            "more; report what it brings with dates of an open month"
-        )
     _, (ledger,) = green_input(context, LEDGER_FEED, Stage.LEDGER, month.key)
     opening = _opening_object(context, month)
     return _Input(ledger, catalog_in_force(context)[0], contracts_version(context), opening)
@@ -140,8 +141,7 @@ def paid_out(context: PipelineContext, month: Partition) -> Commit | None:
     """The payouts in force, if there is nothing to pay out anew.
 
     Raises:
-        StageBlockedError: if the ledger is not committed, or is red, or the contracts are; or if a
-            later month is closed.
+        StageBlockedError: if the ledger is not committed, or is red, or the contracts are.
     """
     if is_closed(context, month):
         return context.registry.commit(LEDGER_FEED, Stage.PAYOUTS, month.key)
@@ -171,7 +171,12 @@ def pay_out(context: PipelineContext, month: Partition) -> Outcome:
     source = _input(context, month)
     ledger = read_frame(context.lake, source.ledger.objects[0])
     try:
-        payouts, lines = _build(context, month, source, ledger)
+        if passed_over_by(context, month) is None:
+            payouts, lines = _build(context, month, source, ledger)
+        else:
+            # Balances went on without it.
+            payouts = nothing_paid(_opening(context, source.opening))
+            lines = put_frame(context.lake, _folder(month), "payout_lines", payouts.lines)
     except NoRateError as error:
         raise StageBlockedError(f"{month.key} cannot be paid out: {error}") from error
     batch = _commit_tables(context, month, turn, source.sha256, payouts, lines)
@@ -187,7 +192,7 @@ def pay_out(context: PipelineContext, month: Partition) -> Outcome:
             "lines": lines.rows,
             # What the catalog was when this was paid; drift is told against it.
             "catalog_revision": catalog_revision(context),
-            "contracts_revision": contracts_revision(context),
+            _REVISION: contracts_revision(context),
         },
         checks={
             "every_amount_is_accounted_for": invariants.money_is_accounted_for(payouts.balance),
@@ -212,13 +217,11 @@ def _build(
     def counted() -> Iterator[pl.DataFrame]:
         nonlocal rows
         yield pl.DataFrame(schema=PAYOUT_LINE_SCHEMA)
-        # What it corrects of closed months comes below, as it was divided then and is now.
-        for frame in builder.lines(ledger.filter(pl.col("corrects") == "")):
-            rows += frame.height
-            yield frame
-        for closed in _periods_corrected(context, month, ledger):
-            before, now = _corrected(context, closed, month, contracts, rates, ledger)
-            frame = builder.correct(before, now, period_of(closed).label)
+        # Earlier periods come first: what escalations count on from is what those come to now.
+        for frame in (
+            *_corrections(context, month, builder, contracts, rates, ledger),
+            *builder.lines(ledger.filter(pl.col("corrects") == "")),
+        ):
             rows += frame.height
             yield frame
 
@@ -230,23 +233,90 @@ def _build(
     return builder.finish(ledger, nothing), replace(stored, rows=rows)
 
 
-def _periods_corrected(
-    context: PipelineContext, month: Partition, ledger: pl.DataFrame
-) -> list[Partition]:
-    """Closed periods that a month's payouts correct.
+def _corrections(
+    context: PipelineContext,
+    month: Partition,
+    builder: PayoutBuilder,
+    contracts: Contracts,
+    rates: Rates,
+    ledger: pl.DataFrame,
+) -> Iterator[pl.DataFrame]:
+    """What a month's payouts correct of each settled period, the earliest first."""
+    periods = _periods_corrected(context, month, contracts, ledger)
+    reached: Mapping[str, int] | None = None
+    for settled in periods:
+        label = period_of(settled).label
+        rates_then = _rates_of_settled(context, settled, month, rates)
+        before = _as_booked(context, settled, month)
+        now = divide_ledger(
+            # With what this month's ledger corrects.
+            booked(books_of(context, settled, month), [ledger], label),
+            _shares_of_settled(context, settled, month),
+            contracts=contracts,
+            rates=rates_then,
+            period=period_of(settled),
+            reached=opening_accounts(context, settled).reached if reached is None else reached,
+        )
+        reached = now.reached
+        yield builder.correct(
+            before, now, label, rates_then, has_statement=is_closed(context, settled)
+        )
+    if reached is not None:
+        builder.count_from(reached)
 
-    Those that its ledger corrects; and those that contracts have been changed for since, if this
-    is the first open month after them.
+
+def _periods_corrected(
+    context: PipelineContext, month: Partition, contracts: Contracts, ledger: pl.DataFrame
+) -> list[Partition]:
+    """Settled periods that a month's payouts look at again.
+
+    Those that its ledger corrects. If this is the first open month after them, also all of them
+    where contracts have been changed since, and those that hold money of recordings that shares
+    are known for by now. What a contract with escalations counts in one of them moves where those
+    after it begin, so that they follow.
     """
-    in_ledger = set(ledger["corrects"].unique())
-    closed = [each for each in closed_months(context) if each.key < month.key]
-    is_first_open = bool(closed) and not any(
-        closed[-1].key < each.key < month.key for each in committed_months(context)
-    )
-    are_changed = is_first_open and contracts_revision(context) != _counted(
-        context, closed[-1], "contracts_revision"
-    )
-    return [each for each in closed if are_changed or period_of(each).label in in_ledger]
+    settled = settled_months(context, month)
+    labels = set(ledger["corrects"].unique()) - {""}
+    if is_first_open(context, month):
+        closed = max(each.key for each in settled if is_closed(context, each))
+        revision = contracts_revision(context)
+        if revision != _counted(context, Partition.parse(Cadence.MONTHLY, closed), _REVISION):
+            return settled
+        labels |= _labels_with_new_shares(context, settled, month)
+    if not labels:
+        return []
+    if not any(contract.escalations for contract in contracts.contracts.values()):
+        return [each for each in settled if period_of(each).label in labels]
+    first = min(labels | _labels_ever_corrected(context, month))
+    return [each for each in settled if period_of(each).label >= first]
+
+
+def _labels_ever_corrected(context: PipelineContext, month: Partition) -> set[str]:
+    """The periods that payouts of months before this one have corrected."""
+    found: set[str] = set()
+    for each in committed_months(context):
+        if each.key < month.key:
+            lines = payout_frame(context, each, "payout_lines", PAYOUT_LINE_SCHEMA)
+            held = payout_frame(context, each, "held", HELD_SCHEMA)
+            found |= {*lines["corrects"].unique(), *held["corrects"].unique()}
+    return found - {""}
+
+
+def _labels_with_new_shares(
+    context: PipelineContext, settled: list[Partition], month: Partition
+) -> set[str]:
+    """The periods that hold money for want of shares that the catalog has by now."""
+    _, today = shares_in_force(context)
+    known = today["recording_id"].unique().to_list()
+    found = set()
+    for each in settled:
+        held = pl.concat(_booked_of(context, each, month, "held", HELD_SCHEMA)).filter(
+            (pl.col("reason") == Held.NO_SHARES) & pl.col("recording_id").is_in(known)
+        )
+        left = held.group_by("recording_id", "currency").agg(pl.col("amount", "units").sum())
+        if left.filter((pl.col("amount") != 0) | (pl.col("units") != 0)).height:
+            found.add(period_of(each).label)
+    return found
 
 
 def _counted(context: PipelineContext, month: Partition, name: str) -> int:
@@ -255,45 +325,62 @@ def _counted(context: PipelineContext, month: Partition, name: str) -> int:
     return -1 if commit is None else commit.counts.get(name, -1)
 
 
-def _corrected(
+def _booked_of(
     context: PipelineContext,
-    closed: Partition,
+    settled: Partition,
     month: Partition,
-    contracts: Contracts,
-    rates: Rates,
-    ledger: pl.DataFrame,
-) -> tuple[Divided, Divided]:
-    """A closed period as it is booked, and as it comes out by what is known now.
+    table: str,
+    schema: dict[str, pl.DataType],
+) -> list[pl.DataFrame]:
+    """A table of a settled period, and what the months before this one have corrected of it."""
+    period = period_of(settled).label
+    later = [
+        payout_frame(context, each, table, schema).filter(pl.col("corrects") == period)
+        for each in committed_months(context)
+        if settled.key < each.key < month.key
+    ]
+    own = payout_frame(context, settled, table, schema).filter(pl.col("corrects") == "")
+    return [own, *later]
 
-    Contracts are dated, so those in force now say what applied then. Plain shares are not: those
-    of when the period was closed apply, and of today only for recordings that it did not know.
+
+def _as_booked(context: PipelineContext, settled: Partition, month: Partition) -> Divided:
+    """A settled period as it is booked before a month corrects it."""
+    return Divided(
+        booked_lines(_booked_of(context, settled, month, "payout_lines", PAYOUT_LINE_SCHEMA)),
+        pl.concat(_booked_of(context, settled, month, "held", HELD_SCHEMA)),
+    )
+
+
+def _shares_of_settled(
+    context: PipelineContext, settled: Partition, month: Partition
+) -> pl.DataFrame:
+    """Plain shares have no dates: a recording's are those that it was first settled by.
+
+    Those of today apply only to recordings that no closing until then knew any of.
     """
-    period = period_of(closed).label
-    months = [closed, *(m for m in committed_months(context) if closed.key < m.key < month.key)]
-
-    def booked_of(table: str, schema: dict[str, pl.DataType]) -> list[pl.DataFrame]:
-        frames = [payout_frame(context, each, table, schema) for each in months]
-        own = frames[0].filter(pl.col("corrects") == "")
-        return [own, *(frame.filter(pl.col("corrects") == period) for frame in frames[1:])]
-
-    before = Divided(
-        booked_lines(booked_of("payout_lines", PAYOUT_LINE_SCHEMA)),
-        pl.concat(booked_of("held", HELD_SCHEMA)),
-    )
-    # With what this month's ledger corrects.
-    own = booked(books_of(context, closed, month), [ledger], period)
+    revisions = [
+        _counted(context, each, "catalog_revision") for each in settled_by(context, settled, month)
+    ]
     _, today = shares_in_force(context)
-    then = shares_of_revision(context, _counted(context, closed, "catalog_revision"))
-    shares = pl.concat([then, today.join(then, on="recording_id", how="anti")])
-    now = divide_ledger(
-        own,
-        shares,
-        contracts=contracts,
-        rates=rates,
-        period=period_of(closed),
-        opening=opening_accounts(context, closed),
-    )
-    return before, now
+    shares = pl.DataFrame(schema=today.schema)
+    for then in (*(shares_of_revision(context, each) for each in _distinct(revisions)), today):
+        unknown = then.join(shares, on="recording_id", how="anti")
+        shares = pl.concat([shares, unknown.select(shares.columns)])
+    return shares
+
+
+def _rates_of_settled(
+    context: PipelineContext, settled: Partition, month: Partition, today: Rates
+) -> Rates:
+    """The rates that a settled period is converted by: of each pair, those it was closed with."""
+    revisions = [_counted(context, each, _REVISION) for each in settled_by(context, settled, month)]
+    snapshots = [rates_of_revision(context, each) for each in _distinct(revisions)]
+    period = period_of(settled)
+    return standing_rates([*snapshots, today], period.first, period.last)
+
+
+def _distinct(revisions: list[int]) -> list[int]:
+    return list(dict.fromkeys(revisions))
 
 
 def _opening(context: PipelineContext, stored: LakeObject | None) -> Accounts:
