@@ -52,22 +52,27 @@ def _open(home: Path) -> "Iterator[PipelineContext]":
 
 
 def periods(home: Home = Path("data")) -> None:
-    """Say of each month whether it is closed, can be closed, or what stands against it."""
+    """Say of each month whether it is closed, can be closed, or what stands against it.
+
+    And what it corrects of earlier ones: for whom, and what has come or was decided since.
+    """
+    from royalty_assets.pipeline.adjustments import adjustments
     from royalty_assets.pipeline.closing import closing_of, propose
-    from royalty_assets.pipeline.periods import committed_months
+    from royalty_assets.pipeline.periods import committed_months, passed_over_by
 
     with _open(home) as context:
-        table = Table("month", "state", "what it holds, or what stands against closing it")
+        table = Table("month", "state", "what it holds and corrects, or what keeps it open")
         for month in committed_months(context):
             closing, proposal = closing_of(context, month), propose(context, month)
+            told = list(proposal.reasons)
+            state = "passed over" if passed_over_by(context, month) is not None else "open"
             if closing is not None:
-                told = f"by {closing.who}, {closing.closed_at[:10]}; root {closing.root[:16]}…"
-                table.add_row(month.key[:7], "[green]closed", escape(told))
+                state = "[green]closed"
+                told = [f"by {closing.who}, {closing.closed_at[:10]}; root {closing.root[:16]}…"]
             elif proposal.is_ready:
-                told = "\n".join(proposal.figures)
-                table.add_row(month.key[:7], "[yellow]can be closed", escape(told))
-            else:
-                table.add_row(month.key[:7], "open", escape("\n".join(proposal.reasons)))
+                state, told = "[yellow]can be closed", list(proposal.figures)
+            told += [one.words for one in adjustments(context, month)]
+            table.add_row(month.key[:7], state, escape("\n".join(told)))
         console.print(table if table.row_count else "No month has a ledger yet; run the project.")
 
 

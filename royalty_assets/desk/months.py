@@ -11,11 +11,12 @@ from royalty_assets.domain.batches import Stage, combined_sha256
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import BALANCE_SCHEMA
 from royalty_assets.domain.windows import Cadence, Partition
+from royalty_assets.pipeline.adjustments import adjustments
 from royalty_assets.pipeline.closing import Closing, closing_of, propose
 from royalty_assets.pipeline.context import LEDGER_FEED, PipelineContext
 from royalty_assets.pipeline.drift import DRIFT_CHECK
 from royalty_assets.pipeline.payouts import payout_frame
-from royalty_assets.pipeline.periods import committed_months
+from royalty_assets.pipeline.periods import committed_months, passed_over_by
 from royalty_assets.statements.pdf.figures import exact_text, period_name, small_sum_text
 
 _MONEY_IN = ("received", "brought_forward")
@@ -70,6 +71,8 @@ class Month:
         statements: how many there are.
         lines: of all statements.
         version: of what would be closed: another one whenever that is not the same any more.
+        corrects: what it corrects of earlier months, in words.
+        is_passed_over: whether it has no books of its own, since a later one was closed first.
     """
 
     label: str
@@ -80,6 +83,8 @@ class Month:
     statements: int
     lines: int
     version: str
+    corrects: Sequence[str] = ()
+    is_passed_over: bool = False
 
     @property
     def is_ready(self) -> bool:
@@ -118,6 +123,8 @@ def look_at(context: PipelineContext, month: Partition) -> Month:
         version=combined_sha256(
             [f"{c.stage} {c.revision} {c.input_sha256}" for c in commits if c is not None]
         )[:16],
+        corrects=[one.words for one in adjustments(context, month)],
+        is_passed_over=passed_over_by(context, month) is not None,
     )
 
 

@@ -9,14 +9,20 @@ import polars as pl
 
 from royalty_assets.domain.batches import Batch, Stage
 from royalty_assets.domain.feeds import Feed
+from royalty_assets.domain.ledger import Account
 from royalty_assets.domain.matching.words import (
     levels_in_words,
     method_in_words,
     reason_in_words,
 )
 from royalty_assets.domain.usage import USAGE_IDENTITY
+from royalty_assets.domain.windows import Partition
+from royalty_assets.pipeline.adjustments import where_booked
 from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog
-from royalty_assets.pipeline.context import PipelineContext
+from royalty_assets.pipeline.closing import closing_of
+from royalty_assets.pipeline.context import LEDGER_FEED, PipelineContext
+from royalty_assets.pipeline.month import passed_over_in_words
+from royalty_assets.pipeline.periods import passed_over_by
 from royalty_assets.storage.lake import read_frame
 
 _PLACE = re.compile(r"^(?P<source>.+):(?P<row>[0-9]{1,12})$")
@@ -120,7 +126,72 @@ def _explained(
         f"This was decided on batch {batch.batch_id} (SHA-256 {batch.sha256[:12]}…) by matcher "
         f"{decision['matcher_version']} with catalog {decision['catalog_version'][:12]}…."
     )
+    told += _as_booked(context, feed, batch, line, decision)
     return Explanation(line, decision, batch, tuple(told))
+
+
+def _as_booked(
+    context: PipelineContext,
+    feed: Feed,
+    batch: Batch,
+    line: Mapping[str, Any],
+    decision: Mapping[str, Any],
+) -> Iterator[str]:
+    """Which month's ledger has the line, and which later ones correct what it is a part of."""
+    month = Partition.parse(feed.cadence, batch.partition_key).month
+    name = month.key[:7]
+    passed_by = passed_over_by(context, month)
+    closing = closing_of(context, month)
+    if passed_by is not None:
+        yield f"{passed_over_in_words(month, passed_by)}."
+    elif closing is None:
+        ledger = context.registry.commit(LEDGER_FEED, Stage.LEDGER, month.key)
+        yield (
+            f"It counts in {name}, which is open."
+            if ledger is not None
+            else f"It counts in {name}, which has no ledger yet."
+        )
+        return
+    else:
+        by_then = "after that" if _came_after(context, feed, batch, line) else "before that"
+        yield (
+            f"It counts in {name}, which was closed on {closing.closed_at[:10]} by {closing.who} "
+            f"and stays as it is; the line came {by_then}."
+        )
+    of_line = pl.all_horizontal(
+        pl.col("feed") == feed.name,
+        pl.col("territory") == decision["territory"],
+        pl.col("tier") == decision["tier"],
+        pl.col("use_type") == decision["use_type"],
+        pl.col("recording_id") == (decision["recording_id"] or ""),
+        pl.col("account") != Account.RECEIVABLE,
+    )
+    yield from where_booked(context, month, of_line)
+
+
+def _came_after(
+    context: PipelineContext, feed: Feed, batch: Batch, line: Mapping[str, Any]
+) -> bool:
+    """Whether a line was not among those that its month was closed with."""
+    month = Partition.parse(feed.cadence, batch.partition_key).month
+    closing = context.registry.commit(LEDGER_FEED, Stage.CLOSING, month.key)
+    if closing is None:
+        return False
+    then = context.registry.commit_as_of(
+        Stage.VALIDATED, feed.name, batch.partition_key, context.registry.committed_at(closing)
+    )
+    if then is None:
+        return True
+    is_it = pl.all_horizontal(
+        pl.col(name).eq_missing(pl.lit(line[name]))
+        for name in ("source_sha256", "row_number", "event_id")
+    )
+    return not any(
+        pl.scan_parquet(context.lake.local_path(stored)).filter(is_it).head(1).collect().height
+        for of_then in context.registry.batches_by_id(then.batch_ids)
+        if of_then.window_label == batch.window_label
+        for stored in of_then.objects
+    )
 
 
 def _source_name(context: PipelineContext, feed: Feed, batch: Batch, line: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from royalty_assets.domain.matching import METHODS
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import BALANCE_SCHEMA
 from royalty_assets.domain.windows import Partition
+from royalty_assets.pipeline.adjustments import adjustments
 from royalty_assets.pipeline.context import (
     CATALOG_FEED,
     CATALOG_PARTITION,
@@ -22,8 +23,8 @@ from royalty_assets.pipeline.context import (
 )
 from royalty_assets.pipeline.drift import DRIFT_CHECK, USAGE_CHECK
 from royalty_assets.pipeline.ingest import INBOX_PARTITION
-from royalty_assets.pipeline.month import expected_partition_keys, month_frames
-from royalty_assets.pipeline.periods import committed_months
+from royalty_assets.pipeline.month import corrections_waiting, expected_partition_keys, month_frames
+from royalty_assets.pipeline.periods import committed_months, is_closed
 
 MONEY_COLUMNS = [name for name in BALANCE_SCHEMA if name != "currency"]
 
@@ -91,14 +92,26 @@ def make_funnel(context: PipelineContext) -> Funnel:
     for feed in feeds:
         rows = invariants.RowCount(feed.received, feed.accepted, feed.rejected, feed.duplicates)
         findings += [f"{feed.feed}: {f}" for f in invariants.rows_are_accounted_for(rows)]
+    waiting = corrections_waiting(context)
+    ledger_units += int(waiting.filter(pl.col("account") != "receivable")["units"].sum())
     units = sum(feed.units for feed in feeds)
     if units != ledger_units:
         findings.append(f"{units} units were accepted, but {ledger_units} are in the ledgers")
-    return Funnel(feeds, money, _total_payouts(payouts), findings, _notices(context))
+    return Funnel(feeds, money, _total_payouts(payouts), findings, _notices(context, waiting))
 
 
-def _notices(context: PipelineContext) -> list[str]:
-    """Files and catalog rows that were refused, by name."""
+def _notices(context: PipelineContext, waiting: pl.DataFrame) -> list[str]:
+    """Files and catalog rows that were refused, by name; and what is corrected, or waits to be."""
+    corrected = [
+        f"{period}: what has come since it was settled waits for the next month's ledger, which "
+        "corrects it"
+        for period in sorted(waiting["corrects"].unique())
+    ] + [
+        f"{month.key[:7]} {each.words}"
+        for month in committed_months(context)
+        if not is_closed(context, month)
+        for each in adjustments(context, month)
+    ]
     quarantined = [
         f"quarantined: {finding}"
         for commit in context.registry.commits(Stage.RAW, partition_keys=[INBOX_PARTITION])
@@ -129,6 +142,7 @@ def _notices(context: PipelineContext) -> list[str]:
         if feed.pool is not None
     ]
     return [
+        *corrected,
         *_open(context),
         *_warned(context),
         *quarantined,

@@ -6,7 +6,7 @@ closed month is a part of what is known of it.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from royalty_assets.domain.batches import Commit, Stage
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE
 from royalty_assets.domain.payouts import PAYOUT_LINE_SCHEMA
 from royalty_assets.domain.terms import Role
+from royalty_assets.domain.usage import RecordKind
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.context import LEDGER_FEED, PipelineContext
 from royalty_assets.pipeline.month import expected_partition_keys
@@ -116,6 +117,19 @@ def _lines(context: PipelineContext, commit: Commit) -> pl.DataFrame | None:
     return None if stored is None else read_table(context.lake, stored, PAYOUT_LINE_SCHEMA)
 
 
+def files_between(
+    context: PipelineContext, feed: str, keys: Iterable[str], before: datetime, after: datetime
+) -> list[str]:
+    """The names of the files that came for these partitions between two instants, each once."""
+    found = {
+        delivery.name: None
+        for key in sorted(keys)
+        for delivery in context.registry.deliveries(feed, key)
+        if before < delivery.received_at <= after
+    }
+    return list(found)
+
+
 def _reasons(
     context: PipelineContext, month: Partition, before: datetime, after: datetime
 ) -> Iterator[str]:
@@ -142,8 +156,15 @@ def _reasons(
         for decision in context.registry.adjudications()
         if before < decision.decided_at <= after
     ]  # fmt: skip
+    named = {
+        feed.name: ", ".join(files_between(context, feed.name, keys[feed.name], before, after))
+        for feed in context.project.feeds
+        if feed.records is RecordKind.REPORT_LINES
+    }
+    taken = _IN_WORDS[Stage.RAW]
     events = [
-        *((at, f"{name}: {counted[name, what]} {what}" if name in keys else f"{name}, {what}")
+        *((at, (f"{name}: {counted[name, what]} {what}" if name in keys else f"{name}, {what}")
+           + (f" ({named[name]})" if what == taken and named.get(name) else ""))
           for (name, what), at in first.items()),
         *decided,
     ]  # fmt: skip

@@ -323,6 +323,14 @@ class Registry:
             row = connection.execute(query).one_or_none()
         return None if row is None else _commit(row)
 
+    def committed_at(self, commit: Commit) -> datetime:
+        """When a commit was made."""
+        table = tables.commits
+        of = PartitionRevision(commit.feed, commit.stage, commit.partition_key, commit.revision)
+        query = sa.select(table.c.committed_at).where(*_of_revision(table, of))
+        with self._engine.connect() as connection:
+            return _in_utc(connection.execute(query).scalar_one())
+
     def commit_of_revision(
         self, feed: str, stage: Stage, partition_key: str, revision: int
     ) -> Commit | None:

@@ -6,6 +6,7 @@ lines point at what they correct. Of each case that can be told in time as well,
 the sum of all months everyone has the same.
 """
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,8 +19,12 @@ from royalty_assets.domain.payouts import HELD_SCHEMA, PAYOUT_LINE_SCHEMA
 from royalty_assets.domain.rates import NoRateError, Rates, build_rates, standing_rates
 from royalty_assets.domain.terms import Period
 from royalty_assets.pipeline.adjudicate import Ruling, last_number, rule_on
+from royalty_assets.pipeline.adjustments import adjustments as adjustments_of
 from royalty_assets.pipeline.closing import close, closing_differences, propose
 from royalty_assets.pipeline.context import LEDGER_FEED, StageBlockedError
+from royalty_assets.pipeline.explain import explain
+from royalty_assets.pipeline.funnel import make_funnel
+from royalty_assets.pipeline.known import delta
 from royalty_assets.pipeline.payouts import closing_accounts, payout_frame
 from royalty_assets.pipeline.periods import closed_months, ledger_in_force
 from royalty_assets.pipeline.questions import Question, questions
@@ -619,3 +624,75 @@ def test_a_rate_stands_as_the_first_that_had_one_within_the_period_knew_it():
     assert found == [Decimal("1.1"), Decimal(1)]
     with pytest.raises(NoRateError):
         standing.within("GBP", "USD", january.first, january.last)
+
+
+# What people are told
+
+
+def words(context, of):
+    """What a month corrects, without what came since."""
+    return [one.words for one in adjustments_of(context, of)]
+
+
+def test_each_adjustment_says_what_it_corrects_for_whom_and_since_what(tmp_path):
+    """Late in January: 1.00 EUR of R1, 0.60 Ada's and 0.40 Bo's. December's 2.00 are Cy's."""
+    context = project(tmp_path)
+    report(context, "jan.csv", row("2025-01-03", "10.00"))
+    run_and_close(context, JANUARY)
+    report(context, "late.csv", row("2025-01-05", "1.00", units=1))
+    report(context, "dec.csv", row("2024-12-05", "2.00", "R2"))
+    december = month("2024-12")
+    run(context, december, JANUARY)
+    # There is no ledger yet that could correct anything.
+    funnel = make_funnel(context)
+    waits = "what has come since it was settled waits for the next month's ledger"
+    assert [told.partition(": ")[::2] for told in funnel.notices] == [
+        ("2024-12", f"{waits}, which corrects it"),
+        ("2025-01", f"{waits}, which corrects it"),
+    ]
+    assert funnel.is_accounted_for
+    report(context, "feb.csv", row("2025-02-03", "1.00"))
+    run(context, december, JANUARY, FEBRUARY)
+    assert words(context, FEBRUARY) == [
+        "corrects 2024-12: +2 EUR came in, cy +2 EUR. Since: reports: dec.csv came",
+        "corrects 2025-01: +1 EUR came in, ada +0.6 EUR, bo +0.4 EUR. "
+        "Since: reports: late.csv came",
+    ]
+    funnel = make_funnel(context)
+    assert funnel.notices == [f"2025-02 {told}" for told in words(context, FEBRUARY)]
+    assert funnel.is_accounted_for
+    booked = "2025-02 corrects 2025-01 here: 10 units and 10 EUR are taken back, "
+    booked += "11 units and 11 EUR are booked."
+    today = f"{context.now():%Y-%m-%d}"
+    for line, came in (("late.csv:2", "after"), ("jan.csv:2", "before")):
+        (told,) = explain(context, line)
+        assert told.sentences[-2:] == (
+            f"It counts in 2025-01, which was closed on {today} by Ann and stays as it is; the "
+            f"line came {came} that.",
+            booked,
+        )
+    (told,) = explain(context, "dec.csv:2")
+    assert told.sentences[-2].startswith("2024-12 has no books of its own: 2025-01 was closed")
+    assert told.sentences[-1] == ("2025-02 corrects 2024-12 here: 10 units and 2 EUR are booked.")
+    (told,) = explain(context, "feb.csv:2")
+    assert told.sentences[-1] == "It counts in 2025-02, which is open."
+    whole = delta(context, JANUARY, datetime(2020, 1, 1, tzinfo=UTC), context.now())
+    assert any("deliveries taken (jan.csv, late.csv)" in reason for reason in whole.reasons)
+
+
+def test_a_decision_and_a_contract_are_told_as_what_came_since(tmp_path):
+    context = project(tmp_path)
+    allow(context, suspense_fraction_max="1")
+    report(context, "jan.csv", row("2025-01-03", "10.00"), row("2025-01-04", "10.00", "Snu"))
+    report(context, "feb.csv", row("2025-02-03", "1.00"))
+    run_and_close(context, JANUARY)
+    rule(context, Action.ACCEPT, "R2")
+    agree(context, STEPS)
+    run(context, JANUARY, FEBRUARY)
+    (told,) = words(context, FEBRUARY)
+    subject = context.registry.adjudications()[0].subject
+    assert told == (
+        "corrects 2025-01: -10 EUR in suspense, cy +10 EUR, label +9 EUR, ada -6 EUR, "
+        f"2 more payees. Since: Ann decided about {subject}: accept; contracts or rates changed "
+        "(revision 1)"
+    )
