@@ -20,7 +20,7 @@ from royalty_assets.orchestration.schedules import MONTH_END_JOB
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.pipeline.month import wanting
-from royalty_assets.pipeline.periods import committed_months
+from royalty_assets.pipeline.periods import closed_months, committed_months
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,7 @@ def decisions_sensor(project: Project, jobs: Sequence[Any]) -> dg.SensorDefiniti
         cursor = DecisionCursor.parse(context.cursor)
         known = session.context
         number, touched = touched_partitions(known, cursor.number)
-        posted = {month.key for month in committed_months(known)}
-        months = cursor.months | (_months(project, touched) & posted)
+        months = cursor.months | months_that_book(known, _months(project, touched))
         requests = list(_rematches(project, touched, number))
         if not requests:
             ready = {key for key in months if not wanting(known, _month(key))}
@@ -136,6 +135,19 @@ def _months(project: Project, touched: Mapping[str, list[str]]) -> set[str]:
         for name, keys in touched.items()
         for key in keys
     }
+
+
+def months_that_book(context: PipelineContext, touched: set[str]) -> set[str]:
+    """The posted months whose ledgers have what is touched.
+
+    Of a month that is closed, or was passed over, it is the first open one, which corrects it.
+    """
+    posted = {month.key for month in committed_months(context)}
+    last_closed = max((month.key for month in closed_months(context)), default="")
+    is_settled = any(key <= last_closed for key in touched)
+    first_open = min((key for key in posted if key > last_closed), default=None)
+    booking = {key for key in touched & posted if key > last_closed}
+    return booking | ({first_open} if is_settled and first_open is not None else set())
 
 
 def _month(key: str) -> Partition:

@@ -169,7 +169,13 @@ def _suspense_rates(context: PipelineContext) -> _Rates:
     for month in committed_months(context):
         ledger, _, _ = month_frames(context, month)
         lines = ledger.filter(pl.col("account") == Account.SUSPENSE)
-        key = lines.select("feed", pl.lit(month.key).alias("month"), *_POOL_KEY[2:])
+        # What corrects an earlier month is of that month's pool.
+        of_month = (
+            pl.when(pl.col("corrects") == "")
+            .then(pl.lit(month.key))
+            .otherwise(pl.col("corrects") + "-01")
+        )
+        key = lines.select("feed", of_month.alias("month"), *_POOL_KEY[2:])
         for place, currency, units, atoms in zip(
             key.rows(), lines["currency"], lines["units"], series_to_atoms(lines["amount"]),
             strict=True,

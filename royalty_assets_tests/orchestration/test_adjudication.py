@@ -1,16 +1,19 @@
 """After a decision: the sensor's requests, run for real, end in money paid."""
 
 import warnings
+from decimal import Decimal
 
 import dagster as dg
 import pytest
 
+from royalty_assets.audit.keys import ensure_signing_key
 from royalty_assets.definitions import build_defs
 from royalty_assets.domain.adjudication import Action
 from royalty_assets.domain.windows import Cadence, Partition
-from royalty_assets.orchestration.adjudication import DecisionCursor
+from royalty_assets.orchestration.adjudication import DecisionCursor, months_that_book
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.adjudicate import Ruling, rule_on
+from royalty_assets.pipeline.closing import close
 from royalty_assets.pipeline.month import blocked_because
 from royalty_assets.pipeline.questions import questions
 from royalty_assets.settings import Settings
@@ -91,3 +94,18 @@ def test_a_decision_is_matched_posted_and_paid_by_what_the_sensor_requests(conte
     months = [Partition.parse(Cadence.MONTHLY, month) for month in MONTHS]
     assert [blocked_because(context, month) for month in months] == ["", "", ""]
     assert questions(context) == []
+
+
+def test_what_touches_a_closed_month_is_booked_in_the_first_open_one(context):
+    context.signer = ensure_signing_key(context.home)
+    limits = context.project.closing.model_copy(update={"suspense_fraction_max": Decimal(1)})
+    context.project = context.project.model_copy(update={"closing": limits})
+    january, february, march = MONTHS
+    close(context, Partition.parse(Cadence.MONTHLY, january), "Ann")
+    for touched, booking in (
+        ({january}, {february}),
+        ({february}, {february}),
+        ({january, march}, {february, march}),
+        ({"2024-12-01", "2025-07-01"}, {february}),
+    ):
+        assert months_that_book(context, touched) == booking
