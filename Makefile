@@ -16,15 +16,15 @@ demo: .venv/runtime ## Simulate three services for a day and pay the month out (
 	@$(BIN)/royalty-assets demo data
 
 ui: .venv/runtime ## Open the project in data/ in the Dagster UI, http://127.0.0.1:3000.
-	@test -f data/registry.db || $(MAKE) --no-print-directory demo
+	@test -d data/dagster || $(MAKE) --no-print-directory demo
 	@$(BIN)/royalty-assets ui data
 
 desk: .venv/runtime ## Decide about open usage of the project in data/, http://127.0.0.1:3100.
-	@test -f data/registry.db || $(MAKE) --no-print-directory demo
+	@test -d data/dagster || $(MAKE) --no-print-directory demo
 	@$(BIN)/royalty-assets desk data
 
-test: .venv/dev ## Run every test.
-	@$(BIN)/pytest
+test: .venv/dev ## Run every test (DATABASE=postgresql: the whole suite on a server that it starts).
+	@$(BIN)/pytest --database $(or $(DATABASE),sqlite)
 
 test-long: .venv/dev ## Run the tests that take minutes.
 	@$(BIN)/pytest -m long

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from royalty_assets.domain.feeds import HttpSource, InboxSource, Project
@@ -29,7 +29,11 @@ class Settings(BaseSettings):
 
     Attributes:
         home: the project's folder, with feeds.yaml, catalog/ and inbox/.
-        registry_url: SQLAlchemy URL of the registry; SQLite in the home by default.
+        registry_url: of the database of the registry, and of Dagster's own records where it is
+            PostgreSQL (``postgresql://user:password@host:5432/database``); SQLite files in the
+            home by default.
+        registry_migrates: whether an older schema of the registry is brought up to date when it is
+            opened; switched off where only the role that owns it does so.
         lake_folder: the lake's root; ``lake`` in the home by default.
         signing_key: the private key that the log is signed with, as ``keys new`` prints it; by
             default the one in the home's ``keys/``.
@@ -38,14 +42,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ROYALTY_ASSETS_", frozen=True)
 
     home: Path = Path("data")
-    registry_url: str = Field(default="")
+    registry_url: SecretStr = SecretStr("")
+    registry_migrates: bool = True
     lake_folder: Path | None = None
     signing_key: SecretStr = SecretStr("")
 
     @property
     def registry(self) -> str:
         """The registry's URL in force."""
-        return self.registry_url or f"sqlite:///{self.home.resolve() / 'registry.db'}"
+        given = self.registry_url.get_secret_value()
+        return given or f"sqlite:///{self.home.resolve() / 'registry.db'}"
 
     @property
     def lake(self) -> Path:

@@ -1,6 +1,9 @@
-"""What all tests share: a fixed seed for Hypothesis."""
+"""What all tests share: a fixed seed for Hypothesis, and the database that projects are on."""
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from royalty_assets_tests import databases
 
 settings.register_profile(
     "fixed",
@@ -9,3 +12,48 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("fixed")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--database",
+        choices=databases.DATABASES,
+        default="sqlite",
+        help="what holds the registry; the tests start a PostgreSQL server by themselves",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "on_databases(*names): runs on these, whatever --database says; on both if none"
+    )
+    databases.CHOSEN.database = config.getoption("database")
+    if not hasattr(config, "workerinput"):
+        databases.make_server_folder()
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        databases.remove_server_folder()
+
+
+def pytest_generate_tests(metafunc):
+    marker = metafunc.definition.get_closest_marker("on_databases")
+    if marker is not None:
+        names = marker.args or databases.DATABASES
+        metafunc.parametrize("database", names, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database(request):
+    """The database that projects are on; fixtures of modules that open one ask for it."""
+    with databases.using(getattr(request, "param", request.config.getoption("database"))):
+        yield databases.CHOSEN.database
+
+
+@pytest.fixture(autouse=True)
+def _no_databases_left(request):
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    if folder is not None:
+        databases.drop_databases_in(folder)

@@ -26,6 +26,7 @@ from royalty_assets.simulator.world import write_catalog
 from royalty_assets.sources.templates import bundled_templates
 from royalty_assets.storage.lake import LocalLake
 from royalty_assets.storage.registry import open_registry
+from royalty_assets_tests.databases import url_of
 
 SMALL = Scenario(events=4_000, recordings=300, hours=2)
 MARCH = Partition.parse(Cadence.MONTHLY, "2025-03-01")
@@ -50,7 +51,7 @@ def demo_context(
     services = SimulatedServices(scenario, faults=faults)
     write_catalog(services.world, home / "catalog")
     with serve(services) as url:
-        registry = open_registry(f"sqlite:///{home}/registry.db")
+        registry = open_registry(url_of(home))
         yield (
             PipelineContext(
                 project=demo_project(scenario, url),
@@ -79,7 +80,7 @@ def inbox_context(home: Path, **feed) -> PipelineContext:
         project=Project.model_validate({"feeds": [content]}),
         home=home,
         lake=LocalLake(home / "lake"),
-        registry=open_registry(f"sqlite:///{home}/registry.db"),
+        registry=open_registry(url_of(home)),
         templates=bundled_templates(),
     )
 

@@ -26,11 +26,14 @@ def _can_be_mended(error: Exception) -> bool:
     from royalty_assets.pipeline.context import StageBlockedError
     from royalty_assets.sources.linkage_files import LinkageFileError
     from royalty_assets.sources.templates import TemplateError
+    from royalty_assets.storage.database import DatabaseAccessError
 
     by_what_they_say = (
         SettingsError | TemplateError | LinkageFileError | SigningKeyError | NoteError
     )
-    return isinstance(error, by_what_they_say | AnotherRunError | StageBlockedError)
+    return isinstance(
+        error, by_what_they_say | AnotherRunError | StageBlockedError | DatabaseAccessError
+    )
 
 
 @contextmanager

@@ -43,7 +43,9 @@ class PipelineSession:
                 project=self.project,
                 home=home,
                 lake=LocalLake(self.settings.lake),
-                registry=open_registry(self.settings.registry),
+                registry=open_registry(
+                    self.settings.registry, migrates=self.settings.registry_migrates
+                ),
                 templates=[*bundled_templates(), *read_templates(home / "templates")],
                 tokens=feed_tokens(self.project),
                 signer=signing_key_of(home, self._given_key),

@@ -7,21 +7,16 @@ partition holds a ``Turn``, and whoever takes the next one ends it. What is comm
 the same transaction (see ``storage.log``); the registry has no key, signatures are given to it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.resources import files
-from itertools import chain, islice
+from itertools import islice
 from os import getpid
-from pathlib import Path
 from socket import gethostname
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
 from sqlalchemy.dialects import postgresql, sqlite
 
 from royalty_assets.audit import merkle
@@ -29,13 +24,11 @@ from royalty_assets.audit.leaves import Leaf, LeafKind
 from royalty_assets.domain.adjudication import Action, Decision
 from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage
 from royalty_assets.storage import log, tables
+from royalty_assets.storage.database import connect, in_turn, is_postgresql, parsed_url
+from royalty_assets.storage.schema import bring_up_to_date
 
 _ROWS_PER_INSERT = 2_000
-_ATTEMPTS = 20
-"""How often a transaction is tried whose place in the log another writer has taken."""
-_BEFORE_THE_LOG = frozenset({"0001", "0002", "0003"})
-
-_Result = TypeVar("_Result")
+_NUL, _NUL_SHOWN = "\0", "\N{SYMBOL FOR NULL}"
 
 
 class RegistryConflictError(Exception):
@@ -134,44 +127,23 @@ class SignedCheckpoint:
     signed_at: datetime
 
 
-def open_registry(url: str) -> "Registry":
+def open_registry(url: str, *, migrates: bool = True) -> "Registry":
     """Connect, bring the schema up to date, and return the registry.
 
     Args:
-        url: SQLAlchemy URL; for SQLite the file's folder is made if need be.
+        url: of a SQLite file, whose folder is made if need be, or of a PostgreSQL database.
+        migrates: whether an older schema is brought up to date; otherwise it is an error.
+
+    Raises:
+        DatabaseAccessError: if it cannot be reached, or its schema is not this version's.
     """
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(parsed)
-    if parsed.get_backend_name() == "sqlite":
-        sa.event.listen(engine, "connect", _configure_sqlite)
-    migrate(engine)
+    engine = connect(parsed_url(url))
+    try:
+        bring_up_to_date(engine, migrates=migrates)
+    except BaseException:
+        engine.dispose()
+        raise
     return Registry(engine)
-
-
-def migrate(engine: sa.Engine, revision: str = "head") -> None:
-    """Run Alembic's migrations up to ``revision``; log what was there before there was a log."""
-    config = Config()
-    config.set_main_option(
-        "script_location", str(files("royalty_assets.storage").joinpath("migrations"))
-    )
-    config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        before = MigrationContext.configure(connection).get_current_revision()
-        command.upgrade(config, revision)
-        if before in _BEFORE_THE_LOG and revision == "head":
-            log.log_what_is_there(connection)
-
-
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    # WAL lets readers (the UI, a progress bar) read while a stage commits.
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute("PRAGMA busy_timeout=30000")
-    cursor.close()
 
 
 class Registry:
@@ -203,24 +175,26 @@ class Registry:
         newest = sa.select(sa.func.max(tables.commits.c.revision)).where(
             *_in_partition(tables.commits, feed, stage, partition_key)
         )
-        with self._engine.begin() as connection:
-            token = connection.scalar(statement.returning(table.c.fencing_token))
+
+        def work(connection: sa.Connection) -> Turn:
+            token = connection.execute(statement.returning(table.c.fencing_token)).scalar_one()
             in_force = connection.scalar(newest)
             revision = 0 if in_force is None else in_force + 1
             turn = Turn(feed, stage, partition_key, revision, token)
-            connection.execute(
-                sa.delete(tables.dead_letters).where(*_of_revision(tables.dead_letters, turn))
-            )
+            left = sa.delete(tables.dead_letters)
+            connection.execute(left.where(*_of_revision(tables.dead_letters, turn)))
             if stage is Stage.VALIDATED:
-                left = tables.reports.c
+                told = tables.reports.c
                 connection.execute(
                     sa.delete(tables.reports).where(
-                        left.feed == feed,
-                        left.partition_key == partition_key,
-                        left.revision == revision,
+                        told.feed == feed,
+                        told.partition_key == partition_key,
+                        told.revision == revision,
                     )
                 )
-        return turn
+            return turn
+
+        return in_turn(self._engine, work)
 
     def batches(self, feed: str, stage: Stage, partition_key: str) -> dict[str, Batch]:
         """Window label → the batch of highest revision in this partition."""
@@ -309,7 +283,7 @@ class Registry:
             among = [name for name, rows in given.items() if rows]
             log.append_batch_leaf(connection, batch.batch_id, index, signature, among)
 
-        self._logging(work)
+        in_turn(self._engine, work)
 
     def commit(self, feed: str, stage: Stage, partition_key: str) -> Commit | None:
         """The commit in force, or None for a partition that never was."""
@@ -433,7 +407,16 @@ class Registry:
 
         def work(connection: sa.Connection) -> None:
             _hold(connection, turn)
-            if self._add_one(connection, tables.commits, row):
+            is_new = self._add_one(connection, tables.commits, row)
+            standing = sa.select(tables.commits.c.input_sha256).where(
+                *_of_revision(tables.commits, turn)
+            )
+            if connection.scalar(standing) != commit.input_sha256:
+                raise RegistryConflictError(
+                    f"revision {turn.revision} of {turn.feed}/{turn.stage} {turn.partition_key} "
+                    "is committed already, from other input; run the partition again"
+                )
+            if is_new:
                 log.append_commit_leaf(
                     connection,
                     commit.feed,
@@ -444,7 +427,7 @@ class Registry:
                 for leaf in leaves:
                     log.append_leaf(connection, *leaf)
 
-        self._logging(work)
+        in_turn(self._engine, work)
 
     # Deliveries and reports
 
@@ -471,7 +454,7 @@ class Registry:
             if connection.scalar(sa.select(sa.exists().where(table.c.leaf_index == index))):
                 log.append_deliveries_leaf(connection, feed, partition_key, index)
 
-        self._logging(work)
+        in_turn(self._engine, work)
 
     def deliveries(self, feed: str, partition_key: str) -> list[Delivered]:
         """The files that have come for a partition, by time."""
@@ -498,9 +481,13 @@ class Registry:
             "partition_key": turn.partition_key,
             "revision": turn.revision,
         }
-        with self._engine.begin() as connection:
+        rows = [place | asdict(report) for report in reports]
+
+        def work(connection: sa.Connection) -> None:
             _hold(connection, turn, is_open=True)
-            self._add(connection, tables.reports, (place | asdict(report) for report in reports))
+            self._add(connection, tables.reports, rows)
+
+        in_turn(self._engine, work)
 
     def reports(self, feed: str, partition_keys: Sequence[str]) -> list[ReportRecord]:
         """The reports of the commits in force of these partitions."""
@@ -536,12 +523,15 @@ class Registry:
             "partition_key": turn.partition_key,
             "revision": turn.revision,
         }
-        rows = (place | asdict(letter) for letter in letters)
-        if (first := next(rows, None)) is None:
-            return
-        with self._engine.begin() as connection:
-            _hold(connection, turn, is_open=True)
-            self._add(connection, tables.dead_letters, chain([first], rows))
+        rows = (place | asdict(letter) | {"source": letter.source[-512:]} for letter in letters)
+        # In pieces: the database is not held for as long as it takes to read a file.
+        for some in _chunks(rows, _ROWS_PER_INSERT):
+
+            def work(connection: sa.Connection, some: list[Any] = some) -> None:
+                _hold(connection, turn, is_open=True)
+                self._add(connection, tables.dead_letters, some)
+
+            in_turn(self._engine, work)
 
     def count_dead_letters(self, revision: PartitionRevision) -> tuple[int, int]:
         """How many rows have a dead letter, and how many letters lack rule or reason."""
@@ -629,7 +619,7 @@ class Registry:
         newest = sa.select(sa.func.max(table.c.number)).where(table.c.subject == decision.subject)
 
         def work(connection: sa.Connection) -> int:
-            insert = sa.insert(table).values(row).returning(table.c.number)
+            insert = sa.insert(table).values(_storable(row)).returning(table.c.number)
             number: int = connection.execute(insert).scalar_one()
             before = connection.scalar(newest.where(table.c.number < number))
             if before != after:
@@ -641,7 +631,7 @@ class Registry:
             )
             return number
 
-        return replace(decision, number=self._logging(work))
+        return replace(decision, number=in_turn(self._engine, work, is_repeatable=False))
 
     def subjects_of(self, batch_ids: Sequence[str], among: Iterable[str]) -> set[str]:
         """Those of some subjects that these batches have usage of."""
@@ -685,8 +675,10 @@ class Registry:
         """
         if kind in set(LeafKind):
             raise ValueError(f"a leaf of kind {kind} comes with the rows that it answers for")
-        return self._logging(
-            lambda connection: log.append_leaf(connection, kind, subject, content_sha256)
+        return in_turn(
+            self._engine,
+            lambda connection: log.append_leaf(connection, kind, subject, content_sha256),
+            is_repeatable=False,
         )
 
     def leaves_of(self, kind: str, subject: str) -> list[Leaf]:
@@ -736,11 +728,14 @@ class Registry:
         Raises:
             RegistryConflictError: if there is one of this number already.
         """
-        with self._engine.begin() as connection:
+
+        def work(connection: sa.Connection) -> None:
             if not self._add_one(connection, tables.checkpoints, asdict(checkpoint)):
                 raise RegistryConflictError(
                     f"checkpoint {checkpoint.number} was signed by another process meanwhile"
                 )
+
+        in_turn(self._engine, work, is_repeatable=False)
 
     @contextmanager
     def as_stored(self) -> Iterator[sa.Connection]:
@@ -754,24 +749,9 @@ class Registry:
         with self._engine.begin() as connection:
             yield connection
 
-    def _logging(self, work: Callable[[sa.Connection], _Result]) -> _Result:
-        """Do a transaction that appends a leaf, again if its place was taken meanwhile.
-
-        Raises:
-            RegistryConflictError: if that happens again and again.
-        """
-        for _ in range(_ATTEMPTS):
-            try:
-                with self._engine.begin() as connection:
-                    return work(connection)
-            except sa.exc.IntegrityError as error:
-                if "log_leaves" not in str(error.orig):
-                    raise
-        raise RegistryConflictError("too many others are writing to the log; run it again")
-
     def _add_one(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
         """Insert a row; whether it was not there yet."""
-        statement = self._insert(table).values(row).on_conflict_do_nothing()
+        statement = self._insert(table).values(_storable(row)).on_conflict_do_nothing()
         return connection.execute(statement).rowcount == 1
 
     def _add(
@@ -780,14 +760,25 @@ class Registry:
         """Insert rows but for those that are there; how many were given."""
         statement = self._insert(table).on_conflict_do_nothing()
         given = 0
-        for some in _chunks(rows, _ROWS_PER_INSERT):
+        for some in _chunks(map(_storable, rows), _ROWS_PER_INSERT):
             connection.execute(statement, some)
             given += len(some)
         return given
 
     def _insert(self, table: sa.Table) -> Any:
-        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
+        dialect = postgresql if is_postgresql(self._engine) else sqlite
         return dialect.insert(table)
+
+
+def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with NUL characters shown as ␀: PostgreSQL's texts hold none.
+
+    So on SQLite too: what is committed, and its hash, does not depend on the database.
+    """
+    return {
+        name: value.replace(_NUL, _NUL_SHOWN) if isinstance(value, str) else value
+        for name, value in row.items()
+    }
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -816,10 +807,10 @@ def _of_revision(
 
 
 def _hold(connection: sa.Connection, turn: Turn, *, is_open: bool = False) -> None:
-    """Make sure of a turn until the transaction ends; nobody takes the next one meanwhile.
+    """Make sure of a turn; as long as nobody else writes, nobody takes the next one.
 
     Args:
-        connection: in a transaction that has not read anything yet.
+        connection: in a transaction that writes alone (``database.in_turn``).
         turn: that is to write.
         is_open: whether its revision must not be committed yet either.
 
@@ -828,11 +819,8 @@ def _hold(connection: sa.Connection, turn: Turn, *, is_open: bool = False) -> No
     """
     table = tables.turns
     place = _in_partition(table, turn.feed, turn.stage, turn.partition_key)
-    held = (*place, table.c.fencing_token == turn.fencing_token)
-    # An update that changes nothing: it locks the row, and on SQLite the database.
-    same = sa.update(table).where(*held).values(fencing_token=turn.fencing_token)
-    if connection.execute(same).rowcount != 1:
-        now = connection.execute(sa.select(table).where(*place)).one_or_none()
+    now = connection.execute(sa.select(table).where(*place)).one_or_none()
+    if now is None or now.fencing_token != turn.fencing_token:
         who = "" if now is None else f" ({now.holder}, at {_in_utc(now.taken_at):%H:%M:%S} UTC)"
         raise RegistryConflictError(
             f"{turn.feed}/{turn.stage} {turn.partition_key} was taken over by another run{who}; "

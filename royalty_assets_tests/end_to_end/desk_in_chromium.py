@@ -20,7 +20,7 @@ def desk_page(home: Path) -> Iterator[Page]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with subprocess.Popen(
-        command("desk", home, "--port", port), env=environment(), start_new_session=True
+        command("desk", home, "--port", port), env=environment([home]), start_new_session=True
     ) as process:
         url = f"http://127.0.0.1:{port}"
         try:

@@ -38,7 +38,7 @@ def ui(tmp_path_factory):
         command("ui", home, "--port", port),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=environment(),
+        env=environment([home]),
         start_new_session=True,
     ) as process:
         url = f"http://127.0.0.1:{port}"

@@ -7,16 +7,17 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from royalty_assets.audit.notes import new_signing_key
 from royalty_assets.orchestration.run_lock import only_run_of
+from royalty_assets_tests.databases import copy_project, on_postgresql, url_of
 
 TIMEOUT_SECONDS = 240
 DEMO = ["--events", "3000", "--hours", "2", "--recordings", "300"]
@@ -30,11 +31,15 @@ SETTINGS = {}
 """What a test sets in the environment of the commands that it runs."""
 
 
-def environment():
+def environment(arguments=()):
+    """What a command runs in; the project's registry is where ``--database`` puts it."""
+    homes = [each for each in arguments if isinstance(each, Path) and not each.is_file()]
+    database = {"ROYALTY_ASSETS_REGISTRY_URL": url_of(homes[0])} if homes else {}
     quiet = {"COLUMNS": "160", "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
     return (
         {k: v for k, v in os.environ.items() if not k.startswith("ROYALTY_ASSETS")}
         | quiet
+        | (database if on_postgresql() else {})
         | SETTINGS
     )
 
@@ -44,7 +49,7 @@ def run(*arguments, succeeds=True):
         command(*arguments),
         capture_output=True,
         text=True,
-        env=environment(),
+        env=environment(arguments),
         timeout=TIMEOUT_SECONDS,
         check=False,
     )
@@ -122,7 +127,7 @@ def kill_after(home, lines):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=environment(),
+        env=environment([home]),
     ) as process:
         told = 0
         for line in process.stdout:
@@ -235,7 +240,7 @@ def test_a_configuration_that_cannot_be_used_says_where(tmp_path, feeds, told):
 
 def test_a_demo_is_signed_verified_and_one_flipped_bit_of_it_is_found(calm, tmp_path):
     home = tmp_path / "copy"
-    shutil.copytree(calm[0], home)
+    copy_project(calm[0], home)
     whole = run("verify", home).stdout
     assert "payouts made again" in whole
     assert whole.rstrip().endswith("0 differences")
@@ -252,7 +257,7 @@ def test_a_demo_is_signed_verified_and_one_flipped_bit_of_it_is_found(calm, tmp_
 
 def test_keys_are_made_shown_and_replaced(calm, tmp_path):
     home = tmp_path / "copy"
-    shutil.copytree(calm[0], home)
+    copy_project(calm[0], home)
     (first,) = run("keys", "show", home).stdout.split()
     assert (home / "keys/signing.key").stat().st_mode & 0o777 == 0o600
     assert "keys rotate" in run("keys", "new", home, succeeds=False).stderr

@@ -12,7 +12,7 @@ def run(*arguments):
         [sys.executable, "-m", "royalty_assets.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=environment(),
+        env=environment(arguments),
         timeout=120,
         check=False,
     )

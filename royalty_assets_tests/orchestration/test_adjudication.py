@@ -16,7 +16,7 @@ from royalty_assets.pipeline.adjudicate import Ruling, rule_on
 from royalty_assets.pipeline.closing import close
 from royalty_assets.pipeline.month import blocked_because
 from royalty_assets.pipeline.questions import questions
-from royalty_assets.settings import Settings
+from royalty_assets_tests.databases import settings_of
 from royalty_assets_tests.projects import inbox_context, run_month
 
 MONTHS = ["2025-01-01", "2025-02-01", "2025-03-01"]
@@ -51,9 +51,9 @@ def test_a_cursor_survives_being_stored():
 
 
 def test_a_decision_is_matched_posted_and_paid_by_what_the_sensor_requests(context):
-    session = PipelineSession(Settings(home=context.home), context.project)
+    session = PipelineSession(settings_of(context.home), context.project)
     session._context = context
-    definitions = build_defs(Settings(home=context.home), context.project, session=session)
+    definitions = build_defs(settings_of(context.home), context.project, session=session)
     sensor = definitions.get_sensor_def("decisions")
     with dg.DagsterInstance.ephemeral() as instance:
 

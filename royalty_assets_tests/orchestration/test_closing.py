@@ -8,7 +8,7 @@ from royalty_assets.audit.keys import ensure_signing_key
 from royalty_assets.definitions import build_defs
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.closing import close
-from royalty_assets.settings import Settings
+from royalty_assets_tests.databases import settings_of
 from royalty_assets_tests.projects import MARCH, inbox_context, run_month
 
 REPORT = (
@@ -31,7 +31,7 @@ def closable_month(home):
 
 
 def definitions_of(context):
-    session = PipelineSession(Settings(home=context.home), context.project)
+    session = PipelineSession(settings_of(context.home), context.project)
     session._context = context
     return build_defs(session.settings, context.project, session=session), session
 

@@ -17,6 +17,7 @@ from royalty_assets.definitions import build_defs
 from royalty_assets.domain.batches import Stage
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.settings import Settings
+from royalty_assets_tests.databases import settings_of
 from royalty_assets_tests.projects import SMALL, demo_context, demo_project
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -35,7 +36,7 @@ def _no_dagster_warnings():
 def running_project(home):
     """Definitions over the simulated services, and an instance to run them in."""
     with demo_context(home) as (context, services), dg.instance_for_test() as instance:
-        session = PipelineSession(Settings(home=home), context.project)
+        session = PipelineSession(settings_of(home), context.project)
         session._context = context
         yield build_defs(session.settings, context.project, session=session), instance, services
 

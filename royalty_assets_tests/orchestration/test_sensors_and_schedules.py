@@ -20,6 +20,7 @@ from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.catalog import take_catalog
 from royalty_assets.settings import Settings
 from royalty_assets.sources.payloads import Delivery
+from royalty_assets_tests.databases import settings_of
 from royalty_assets_tests.projects import SMALL, demo_context, demo_project
 
 KEYS = frozenset(f"{number:03d}" for number in range(300))
@@ -109,7 +110,7 @@ def tick(definitions, instance, cursor=None):
 
 def test_a_tick_requests_what_has_landed_and_again_what_came_late(tmp_path):
     with demo_context(tmp_path) as (context, services), dg.DagsterInstance.ephemeral() as instance:
-        session = PipelineSession(Settings(home=tmp_path), context.project)
+        session = PipelineSession(settings_of(tmp_path), context.project)
         session._context = context
         definitions = build_defs(session.settings, context.project, session=session)
         services.clock.now = datetime(2025, 3, 1, 1, 0, tzinfo=UTC)
@@ -134,7 +135,7 @@ def test_a_service_that_does_not_answer_is_not_an_empty_list(tmp_path):
         for feed in project.feeds
     ]
     project = project.model_copy(update={"feeds": feeds})
-    session = PipelineSession(Settings(home=tmp_path), project)
+    session = PipelineSession(settings_of(tmp_path), project)
     definitions = build_defs(session.settings, project, session=session)
     with dg.DagsterInstance.ephemeral() as instance:
         skipped = tick(definitions, instance, '{"settled": "", "versions": {}}')

@@ -16,7 +16,8 @@ from royalty_assets.pipeline.catalog import take_catalog
 from royalty_assets.pipeline.month import post_ledger
 from royalty_assets.pipeline.payouts import pay_out
 from royalty_assets.pipeline.pool import take_pool
-from royalty_assets.settings import Settings, load_project
+from royalty_assets.settings import load_project
+from royalty_assets_tests.databases import settings_of
 from royalty_assets_tests.pipeline.test_reports import (
     LINE,
     MARCH,
@@ -56,10 +57,10 @@ def test_a_month_goes_from_expected_to_arrived_to_re_sent(tmp_path):
 
 def test_the_calendar_is_an_asset_with_a_check_per_feed(tmp_path):
     context = project(tmp_path, start="2024-01-01", end="2024-03-01", calendar=CALENDAR)
-    session = PipelineSession(Settings(home=tmp_path), context.project)
+    session = PipelineSession(settings_of(tmp_path), context.project)
     with warnings.catch_warnings(), dg.DagsterInstance.ephemeral() as instance:
         warnings.simplefilter("ignore")  # Dagster's own, of its betas
-        definitions = build_defs(Settings(home=tmp_path), context.project, session=session)
+        definitions = build_defs(settings_of(tmp_path), context.project, session=session)
         job = definitions.resolve_job_def("delivery_calendar")
         result = job.execute_in_process(instance=instance)
     (check,) = result.get_asset_check_evaluations()
@@ -174,4 +175,4 @@ def test_the_calendar_is_printed_and_a_blocked_month_is_not_paid_out(tmp_path):
 
 
 def inbox_context_of(home):
-    return PipelineSession(Settings(home=home), load_project(home)).context
+    return PipelineSession(settings_of(home), load_project(home)).context

@@ -598,15 +598,12 @@ DAMAGE = {
 
 @pytest.mark.parametrize("what", [*DAMAGE, "record", "statements", "evidence", "lines"])
 def test_each_thing_that_is_damaged_is_found(tmp_path, what):
-    import sqlite3  # noqa: PLC0415
-
     context = project(tmp_path)
     report(context, "jan.csv", row("2025-01-03", "10.00"))
     run_and_close(context, JANUARY)
     if what in DAMAGE:
-        with sqlite3.connect(tmp_path / "registry.db") as database:
-            assert database.execute(DAMAGE[what]).rowcount
-        database.close()
+        with context.registry.writing() as connection:
+            assert connection.exec_driver_sql(DAMAGE[what]).rowcount
     else:
         stage = "statements" if what == "lines" else "closing"
         (path,) = (tmp_path / "lake" / stage).rglob(f"*{what}*.parquet")

@@ -65,6 +65,7 @@ def run_inbox(context, *keys):
     return outcomes
 
 
+@pytest.mark.on_databases
 def test_a_late_region_makes_a_new_revision_of_its_windows_only(tmp_path):
     with demo_context(tmp_path) as (context, services):
         feed = context.project.feed("vinylia")
@@ -199,6 +200,7 @@ def test_a_file_that_is_moved_away_stays_taken_and_another_adds_to_it(tmp_path):
     assert units_of(context, "2021-01") == 7
 
 
+@pytest.mark.on_databases
 def test_a_file_with_other_bytes_under_its_name_replaces_what_it_tells_again(tmp_path):
     context = inbox_project(tmp_path, REPORT + line("2021-01-01", 3) + line("2021-02-01", 5))
     run_inbox(context, "2021-01", "2021-02")
@@ -232,6 +234,7 @@ def test_whether_a_run_happens_between_two_deliveries_does_not_matter(tmp_path):
         assert (units_of(context, "2021-01"), units_of(context, "2021-02")) == (3, 4)
 
 
+@pytest.mark.on_databases
 def test_what_a_crash_left_of_an_older_delivery_is_not_counted(tmp_path, monkeypatch):
     context = inbox_project(tmp_path, REPORT + line("2021-01-01", 3) + line("2021-01-02", "many"))
     (feed,) = context.project.feeds

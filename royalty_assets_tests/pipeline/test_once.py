@@ -15,11 +15,12 @@ from royalty_assets.simulator.faults import Fault, FaultPlan
 from royalty_assets.simulator.scenario import SONORA
 from royalty_assets.storage.lake import LocalLake
 from royalty_assets.storage.registry import Registry
+from royalty_assets_tests.databases import using
 from royalty_assets_tests.projects import SMALL, counts, demo_context, month_hash, run_month
 
 
 @pytest.fixture(scope="module")
-def fault_free(tmp_path_factory):
+def fault_free(tmp_path_factory, database):
     """The month without faults: its hash, and the truth that its counts must agree with."""
     with demo_context(tmp_path_factory.mktemp("calm")) as (context, services):
         outcomes = run_month(context)
@@ -154,6 +155,20 @@ def test_crashes_at_any_write_give_the_hash_of_none(fault_free, tmp_path, where,
         run_month(context)
         assert month_hash(context) == fault_free[0]
         assert counts(context, Stage.VALIDATED, "sonora") == fault_free[1]
+
+
+@pytest.mark.on_databases("postgresql")
+def test_crashes_on_postgresql_give_the_hash_of_none_on_sqlite(tmp_path):
+    tiny = replace(SMALL, events=1_500, hours=1)
+    with using("sqlite"), demo_context(tmp_path / "calm", tiny) as (context, _):
+        run_month(context)
+        calm = month_hash(context)
+    with demo_context(tmp_path / "crashing", tiny) as (context, _):
+        for crash_at, after in ((4, True), (15, False), (25, True)):
+            with pytest.raises(Crash):
+                run_month(crashing(context, "registry", crash_at, after=after))
+        run_month(context)
+        assert month_hash(context) == calm
 
 
 def test_a_partition_that_spills_to_disk_is_the_same(fault_free, tmp_path, monkeypatch):

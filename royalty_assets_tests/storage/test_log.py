@@ -4,24 +4,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-import sqlalchemy as sa
 
 from royalty_assets.audit.leaves import LeafKind, content_of_rows, rows_digest, rows_of_content
 from royalty_assets.audit.merkle import MemoryTree, check_consistency, check_inclusion, root
 from royalty_assets.storage import log, tables
 from royalty_assets.storage.registry import (
     RegistryConflictError,
-    migrate,
     open_registry,
 )
+from royalty_assets_tests.databases import url_of
 from royalty_assets_tests.storage.test_registry import BATCH, COMMIT, LETTER, REPORT, turn_at
+
+pytestmark = pytest.mark.on_databases
 
 QUESTION = dict.fromkeys(("usage_key", "territory", "reason", "isrc", "title", "artist"), "x")
 
 
 @pytest.fixture
 def registry(tmp_path):
-    registry = open_registry(f"sqlite:///{tmp_path}/registry.db")
+    registry = open_registry(url_of(tmp_path))
     yield registry
     registry.close()
 
@@ -98,7 +99,7 @@ def test_kinds_that_answer_for_rows_are_not_logged_without_them(registry):
 
 
 def test_writers_at_once_make_one_log_without_gaps(tmp_path):
-    url = f"sqlite:///{tmp_path}/registry.db"
+    url = url_of(tmp_path)
     registries = [open_registry(url) for _ in range(3)]
 
     def write(writer):
@@ -118,40 +119,6 @@ def test_writers_at_once_make_one_log_without_gaps(tmp_path):
     tree = MemoryTree(bytes.fromhex(row["leaf_hash"]) for row in rows)
     assert registry.log_root(len(rows)) == root(tree, len(rows))
     registry.close()
-
-
-OLD_TABLES = ("batches", "commits", "dead_letters", "exceptions", "batch_subjects", "deliveries")
-
-
-def test_a_registry_from_before_the_log_is_logged_when_it_is_opened(tmp_path):
-    """Rows as an earlier version left them: without the columns and tables of now."""
-    new = open_registry(f"sqlite:///{tmp_path}/new.db")
-    turn = turn_at(new, BATCH)
-    question = QUESTION | {"batch_id": BATCH.batch_id, "units": 1}
-    new.commit_batch(BATCH, turn, exceptions=[question], subjects=["s"])
-    new.add_dead_letters(turn, [LETTER])
-    new.commit_partition(COMMIT, turn)
-    new.add_deliveries("f", "p", [("a.csv", "1" * 64, 3)], BATCH.window_start)
-    old_engine = sa.create_engine(f"sqlite:///{tmp_path}/old.db")
-    migrate(old_engine, "0003")
-    with new.as_stored() as reading, old_engine.begin() as writing:
-        for name in OLD_TABLES:
-            table = tables.metadata.tables[name]
-            columns = [c for c in table.columns if c.name != "leaf_index"]
-            for row in reading.execute(sa.select(*columns)).mappings():
-                writing.execute(sa.insert(table).values(dict(row)))
-    old_engine.dispose()
-    new.close()
-    for _ in range(2):
-        registry = open_registry(f"sqlite:///{tmp_path}/old.db")
-        assert told(registry) == [
-            ("batch", BATCH.batch_id),
-            ("commit", "f/validated/2025-03-01-05:00.0"),
-            ("deliveries", "f/p"),
-        ]
-        assert [sum(p.rows for p in rows_of_content(row["content"]).values())
-                for row in leaves(registry)] == [3, 2, 1]  # fmt: skip
-        registry.close()
 
 
 def test_the_order_in_which_rows_are_read_makes_no_difference():

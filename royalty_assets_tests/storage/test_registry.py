@@ -1,4 +1,4 @@
-"""The registry on a real SQLite file: append-only, idempotent, and its schema as migrated."""
+"""The registry on each real database: append-only, idempotent, and its schema as migrated."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from royalty_assets.storage.registry import (
     ReportRecord,
     open_registry,
 )
+from royalty_assets_tests.databases import url_of
 
 BATCH = Batch(
     feed="f",
@@ -54,6 +55,9 @@ REPORT = ReportRecord(
 LETTER = DeadLetter("3" * 64, 7, "page", "territory:unknown", "QQ", "No such territory", "{}")
 
 
+pytestmark = pytest.mark.on_databases
+
+
 def turn_at(registry, item):
     """The next turn at the partition of a batch or a commit."""
     return registry.take_turn(item.feed, item.stage, item.partition_key)
@@ -61,7 +65,7 @@ def turn_at(registry, item):
 
 @pytest.fixture
 def registry(tmp_path):
-    registry = open_registry(f"sqlite:///{tmp_path}/registry.db")
+    registry = open_registry(url_of(tmp_path))
     yield registry
     registry.close()
 
@@ -73,7 +77,7 @@ def test_migrations_make_the_tables_that_the_code_expects(registry):
 
 def test_opening_again_migrates_nothing_and_loses_nothing(registry, tmp_path):
     registry.commit_batch(BATCH, turn_at(registry, BATCH))
-    again = open_registry(f"sqlite:///{tmp_path}/registry.db")
+    again = open_registry(url_of(tmp_path))
     assert again.batches_by_id([BATCH.batch_id]) == [BATCH]
     again.close()
 

@@ -12,6 +12,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+LOST_BY_DOWNGRADE = "everything: there are no tables before it"
+
 
 def _partition() -> tuple[sa.Column[str], ...]:
     return (

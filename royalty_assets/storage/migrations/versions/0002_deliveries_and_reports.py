@@ -12,6 +12,8 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+LOST_BY_DOWNGRADE = "when files came, what each report gave, and the warnings of checks"
+
 
 def upgrade() -> None:
     with op.batch_alter_table("commits") as commits:

@@ -12,6 +12,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+LOST_BY_DOWNGRADE = "what people decided, and which batches a decision touches"
+
 
 def upgrade() -> None:
     op.create_table(

@@ -14,6 +14,11 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+LOST_BY_DOWNGRADE = (
+    "the log with its signed checkpoints, and that months were closed; going up again logs what is "
+    "there anew, and `verify` then says that it is not the log that was signed"
+)
+
 _ANSWERED_FOR = ("decisions", "exceptions", "batch_subjects", "deliveries")
 
 

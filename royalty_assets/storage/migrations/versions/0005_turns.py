@@ -12,6 +12,8 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+LOST_BY_DOWNGRADE = "who works on which partition"
+
 
 def upgrade() -> None:
     op.create_table(
@@ -23,6 +25,8 @@ def upgrade() -> None:
         sa.Column("holder", sa.String(128), nullable=False),
         sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("feed", "stage", "partition_key", name="pk_turns"),
+        comment="Who works on a partition, or last did; nothing that is paid follows from it, and "
+        "the log does not answer for it.",
     )
 
 
