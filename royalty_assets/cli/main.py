@@ -25,7 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from royalty_assets import __version__
-from royalty_assets.cli import periods
+from royalty_assets.cli import periods, registry
 from royalty_assets.cli.options import (
     Home,
     Month,
@@ -124,10 +124,10 @@ def _run_and_show(home: Path, title: str) -> bool:
 
     from royalty_assets.console import StageProgress, show_report
     from royalty_assets.definitions import build_defs
+    from royalty_assets.orchestration.dagster_home import prepare_dagster_home
     from royalty_assets.orchestration.runner import (
         fail_orphaned_runs,
         plan_run,
-        prepare_dagster_home,
         run_project,
     )
     from royalty_assets.orchestration.session import PipelineSession
@@ -137,8 +137,7 @@ def _run_and_show(home: Path, title: str) -> bool:
     project = load_project(home)
     session = PipelineSession(settings, project)
     session.ensure_signer()
-    prepare_dagster_home(settings.dagster_home)
-    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+    os.environ |= prepare_dagster_home(settings)
     with warnings.catch_warnings(), dg.DagsterInstance.get() as instance:
         warnings.simplefilter("ignore")
         fail_orphaned_runs(instance, everyone=False)
@@ -324,6 +323,7 @@ def _model(name: str, parameters: list[str]) -> "AllocationModel":
 
 
 periods.add_to(app)
+app.add_typer(registry.registry_app, name="registry")
 
 
 @app.command("dead-letters")
@@ -754,7 +754,8 @@ def ui(
     """
     import dagster as dg
 
-    from royalty_assets.orchestration.runner import fail_orphaned_runs, prepare_dagster_home
+    from royalty_assets.orchestration.dagster_home import prepare_dagster_home
+    from royalty_assets.orchestration.runner import fail_orphaned_runs
     from royalty_assets.orchestration.session import PipelineSession
 
     with told_errors():
@@ -763,8 +764,7 @@ def ui(
             raise SettingsError(f"port {port} is taken; choose another with --port")
         settings = Settings(home=home)
         PipelineSession(settings, load_project(home)).ensure_signer()
-        prepare_dagster_home(settings.dagster_home)
-        os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+        os.environ |= prepare_dagster_home(settings)
         os.environ["ROYALTY_ASSETS_HOME"] = str(home.resolve())
         with dg.DagsterInstance.get() as instance:
             orphans = fail_orphaned_runs(instance, everyone=True)

@@ -5,13 +5,10 @@ takes all of a feed's partitions as ranges. What fails is told; everything else 
 """
 
 import asyncio
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.resources import as_file, files
 from itertools import groupby
-from pathlib import Path
 
 import dagster as dg
 
@@ -101,15 +98,6 @@ class RunReport:
             for name, stage, outcome in self.outcomes
             if outcome.commit is None
         ]
-
-
-def prepare_dagster_home(folder: Path) -> None:
-    """Make a folder that Dagster can keep its records in, with our settings for it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / "dagster.yaml"
-    if not target.exists():
-        with as_file(files("royalty_assets").joinpath("project_template/dagster.yaml")) as template:
-            shutil.copyfile(template, target)
 
 
 def fail_orphaned_runs(instance: dg.DagsterInstance, *, everyone: bool) -> int:
