@@ -9,9 +9,10 @@ import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import SecretStr, ValidationError
+from pydantic import ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from royalty_assets.domain.feeds import HttpSource, InboxSource, Project
@@ -34,7 +35,11 @@ class Settings(BaseSettings):
             home by default.
         registry_migrates: whether an older schema of the registry is brought up to date when it is
             opened; switched off where only the role that owns it does so.
-        lake_folder: the lake's root; ``lake`` in the home by default.
+        lake_url: where the lake is, a folder or ``s3://bucket/prefix``; ``{home}`` in it stands for
+            the project's folder. What else S3 needs (endpoint, region, credentials) is boto3's.
+        lake_folder: the same, for a folder: the older name of the setting.
+        lake_cache_folder: where objects of a lake on S3 are kept near by.
+        lake_cache_size: what they may take together, as ``10GB``.
         signing_key: the private key that the log is signed with, as ``keys new`` prints it; by
             default the one in the home's ``keys/``.
     """
@@ -44,7 +49,10 @@ class Settings(BaseSettings):
     home: Path = Path("data")
     registry_url: SecretStr = SecretStr("")
     registry_migrates: bool = True
+    lake_url: str = ""
     lake_folder: Path | None = None
+    lake_cache_folder: Path | None = None
+    lake_cache_size: ByteSize = Field(default=ByteSize(10_000_000_000), gt=0)
     signing_key: SecretStr = SecretStr("")
 
     @property
@@ -54,9 +62,31 @@ class Settings(BaseSettings):
         return given or f"sqlite:///{self.home.resolve() / 'registry.db'}"
 
     @property
-    def lake(self) -> Path:
-        """The lake's root in force."""
-        return self.lake_folder or self.home.resolve() / "lake"
+    def lake(self) -> str:
+        """The lake's place in force: a folder, or a URL.
+
+        Raises:
+            SettingsError: if what is set is neither.
+        """
+        if self.lake_url and self.lake_folder:
+            raise SettingsError(
+                "ROYALTY_ASSETS_LAKE_URL and ROYALTY_ASSETS_LAKE_FOLDER are both set; "
+                "unset the second"
+            )
+        place = self.lake_url or str(self.lake_folder or "{home}/lake")
+        place = place.replace("{home}", str(self.home.resolve()))
+        url = urlsplit(place)
+        if url.scheme and (url.scheme != "s3" or not url.netloc or url.query or url.fragment):
+            raise SettingsError(
+                f"ROYALTY_ASSETS_LAKE_URL is {place!r}; it has to be a folder, or an URL like "
+                "s3://bucket/prefix"
+            )
+        return place
+
+    @property
+    def lake_cache(self) -> Path:
+        """Where objects of a lake that is elsewhere are kept near by."""
+        return self.lake_cache_folder or self.home.resolve() / "cache" / "lake"
 
     @property
     def dagster_home(self) -> Path:

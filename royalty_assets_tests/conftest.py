@@ -1,4 +1,4 @@
-"""What all tests share: a fixed seed for Hypothesis, and the database that projects are on."""
+"""What all tests share: a fixed seed for Hypothesis, and the stores that projects are kept in."""
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +20,12 @@ def pytest_addoption(parser):
         choices=databases.DATABASES,
         default="sqlite",
         help="what holds the registry; the tests start a PostgreSQL server by themselves",
+    )
+    parser.addoption(
+        "--lake",
+        choices=["local", "s3"],
+        default="local",
+        help="where projects of tests keep their lakes: a folder, or a server that speaks S3",
     )
 
 
@@ -57,3 +63,15 @@ def _no_databases_left(request):
     yield
     if folder is not None:
         databases.drop_databases_in(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _lakes(request):
+    """Lakes where ``--lake`` says, for all projects and the processes that tests start."""
+    if request.config.getoption("--lake") == "local":
+        yield
+        return
+    from royalty_assets_tests.s3_stores import lakes_on_s3
+
+    with lakes_on_s3():
+        yield

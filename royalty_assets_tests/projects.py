@@ -24,9 +24,9 @@ from royalty_assets.simulator.scenario import Scenario
 from royalty_assets.simulator.server import SimulatedServices, serve
 from royalty_assets.simulator.world import write_catalog
 from royalty_assets.sources.templates import bundled_templates
-from royalty_assets.storage.lake import LocalLake
 from royalty_assets.storage.registry import open_registry
 from royalty_assets_tests.databases import url_of
+from royalty_assets_tests.lakes import lake_of
 
 SMALL = Scenario(events=4_000, recordings=300, hours=2)
 MARCH = Partition.parse(Cadence.MONTHLY, "2025-03-01")
@@ -56,7 +56,7 @@ def demo_context(
             PipelineContext(
                 project=demo_project(scenario, url),
                 home=home,
-                lake=LocalLake(home / "lake"),
+                lake=lake_of(home),
                 registry=registry,
                 templates=bundled_templates(),
             ),
@@ -79,7 +79,7 @@ def inbox_context(home: Path, **feed) -> PipelineContext:
     return PipelineContext(
         project=Project.model_validate({"feeds": [content]}),
         home=home,
-        lake=LocalLake(home / "lake"),
+        lake=lake_of(home),
         registry=open_registry(url_of(home)),
         templates=bundled_templates(),
     )

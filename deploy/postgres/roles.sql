@@ -68,9 +68,9 @@ BEGIN
     IF to_regclass('royalty_assets.alembic_version') IS NOT NULL THEN
         REVOKE INSERT ON royalty_assets.alembic_version FROM royalty_app;
     END IF;
-    -- Fences are no history: who holds one takes it, renews it and lets go of it.
-    IF to_regclass('royalty_assets.fences') IS NOT NULL THEN
-        GRANT UPDATE, DELETE ON royalty_assets.fences TO royalty_app;
+    -- Turns are no history: whoever begins work on a partition takes the next one.
+    IF to_regclass('royalty_assets.turns') IS NOT NULL THEN
+        GRANT UPDATE ON royalty_assets.turns TO royalty_app;
     END IF;
 END
 $$;

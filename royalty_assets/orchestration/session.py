@@ -8,7 +8,7 @@ from royalty_assets.domain.feeds import Project
 from royalty_assets.pipeline.context import Outcome, PipelineContext
 from royalty_assets.settings import Settings, feed_tokens
 from royalty_assets.sources.templates import bundled_templates, read_templates
-from royalty_assets.storage.lake import LocalLake
+from royalty_assets.storage.lakes import open_lake
 from royalty_assets.storage.registry import open_registry
 
 OutcomeListener = Callable[[str, Stage, Outcome], None]
@@ -42,7 +42,7 @@ class PipelineSession:
             self._context = PipelineContext(
                 project=self.project,
                 home=home,
-                lake=LocalLake(self.settings.lake),
+                lake=open_lake(self.settings),
                 registry=open_registry(
                     self.settings.registry, migrates=self.settings.registry_migrates
                 ),

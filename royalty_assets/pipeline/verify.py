@@ -39,7 +39,7 @@ from royalty_assets.pipeline.closing import closing_differences
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.pipeline.periods import closed_months
 from royalty_assets.storage import tables
-from royalty_assets.storage.lake import Lake, LakeError, file_sha256
+from royalty_assets.storage.lake import Lake, LakeError
 from royalty_assets.storage.log import LOGGED, digests, stored_rows
 from royalty_assets.storage.registry import Registry
 
@@ -196,8 +196,7 @@ def check_objects(
 def object_differences(lake: Lake, stored: LakeObject) -> list[str]:
     """What an object is, if it is not what was committed."""
     try:
-        path = lake.local_path(stored)
-        sha256, _ = file_sha256(path)
+        sha256 = lake.sha256(stored)
     except LakeError as error:
         return [f"object {error}"]
     except OSError as error:

@@ -4,6 +4,7 @@ Nothing that is written here reaches the project's own stores.
 """
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from royalty_assets.domain.batches import Commit, LakeObject, Stage
 from royalty_assets.storage import tables
-from royalty_assets.storage.lake import Lake, LocalLake
+from royalty_assets.storage.lake import HalfWritten, Lake, ListedObject, LocalLake
 from royalty_assets.storage.registry import Registry, open_registry
 
 _ROWS_AT_ONCE = 2_000
@@ -36,6 +37,11 @@ class ScratchLake:
         lake = self._own if stored.path in self._made else self._beneath
         return lake.local_path(stored)
 
+    def sha256(self, stored: LakeObject) -> str:
+        """See ``Lake``."""
+        lake = self._own if stored.path in self._made else self._beneath
+        return lake.sha256(stored)
+
     def uri(self, stored: LakeObject) -> str:
         """See ``Lake``."""
         return (self._own if stored.path in self._made else self._beneath).uri(stored)
@@ -43,6 +49,18 @@ class ScratchLake:
     def paths(self) -> Iterator[str]:
         """See ``Lake``."""
         return self._own.paths()
+
+    def listing(self) -> Iterator[ListedObject]:
+        """See ``Lake``."""
+        return self._own.listing()
+
+    def half_written(self) -> Iterator[HalfWritten]:
+        """See ``Lake``."""
+        return self._own.half_written()
+
+    def remove(self, path: str, put_before: datetime) -> bool:
+        """See ``Lake``."""
+        return self._own.remove(path, put_before)
 
 
 def scratch_registry(source: Registry, path: Path, without: Stage | None = None) -> Registry:

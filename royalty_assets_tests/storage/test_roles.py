@@ -29,7 +29,7 @@ from royalty_assets_tests.storage.test_schema import fill
 pytestmark = pytest.mark.on_databases("postgresql")
 
 SCRIPT = Path(__file__).parents[2] / "deploy/postgres/roles.sql"
-APPEND_ONLY = sorted(set(tables.metadata.tables) - {"fences"})
+APPEND_ONLY = sorted(set(tables.metadata.tables) - {"turns"})
 
 
 def set_up_roles(url):
