@@ -25,7 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from royalty_assets import __version__
-from royalty_assets.cli import periods, registry
+from royalty_assets.cli import periods, registry, upkeep
 from royalty_assets.cli.options import (
     Home,
     Month,
@@ -324,6 +324,7 @@ def _model(name: str, parameters: list[str]) -> "AllocationModel":
 
 periods.add_to(app)
 app.add_typer(registry.registry_app, name="registry")
+upkeep.add_to(app)
 
 
 @app.command("dead-letters")

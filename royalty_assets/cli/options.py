@@ -27,12 +27,14 @@ def _can_be_mended(error: Exception) -> bool:
     from royalty_assets.sources.linkage_files import LinkageFileError
     from royalty_assets.sources.templates import TemplateError
     from royalty_assets.storage.database import DatabaseAccessError
+    from royalty_assets.storage.lake import LakeError
 
     by_what_they_say = (
         SettingsError | TemplateError | LinkageFileError | SigningKeyError | NoteError
     )
     return isinstance(
-        error, by_what_they_say | AnotherRunError | StageBlockedError | DatabaseAccessError
+        error,
+        by_what_they_say | AnotherRunError | StageBlockedError | DatabaseAccessError | LakeError,
     )
 
 

@@ -15,8 +15,12 @@ class AnotherRunError(Exception):
 
 
 @contextmanager
-def only_run_of(home: Path) -> Iterator[None]:
+def only_run_of(home: Path, *, keeps_spool: bool = False) -> Iterator[None]:
     """Hold the project for one process; the lock goes with the process, however it ends.
+
+    Args:
+        home: the project's folder.
+        keeps_spool: whether what others left half-done stays, for whoever only looks.
 
     Raises:
         AnotherRunError: if it is held.
@@ -30,5 +34,6 @@ def only_run_of(home: Path) -> Iterator[None]:
                 f"{home} is being run by another process; wait for it to end"
             ) from None
         # Nobody else is at work here: what is half-written is a crash's.
-        shutil.rmtree(home / "spool", ignore_errors=True)
+        if not keeps_spool:
+            shutil.rmtree(home / "spool", ignore_errors=True)
         yield

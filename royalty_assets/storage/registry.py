@@ -215,6 +215,14 @@ class Registry:
                 found |= {row.batch_id: _batch(row) for row in connection.execute(query)}
         return [found[batch_id] for batch_id in batch_ids]
 
+    def listed_paths(self) -> set[str]:
+        """The paths of all objects of the lake that any batch lists, in force or superseded."""
+        query = sa.select(tables.batches.c.objects).execution_options(yield_per=_ROWS_PER_INSERT)
+        with self._engine.connect() as connection:
+            return {
+                stored["path"] for (objects,) in connection.execute(query) for stored in objects
+            }
+
     def commit_batch(
         self,
         batch: Batch,
