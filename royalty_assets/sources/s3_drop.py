@@ -1,20 +1,45 @@
-"""An S3 prefix as an inbox."""
+"""An S3 prefix as an inbox.
+
+What is taken is what was listed: whole, of the length that was told, with the checksum of the store
+where it gives one. Connection errors, 5xx and throttling are retried by botocore, with its waits.
+"""
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
 from royalty_assets.domain.feeds import InboxSource
 from royalty_assets.sources.drops import TIMEOUT_SECONDS, Mirror, plain_name
 from royalty_assets.sources.payloads import PermanentSourceError, TransientSourceError
 
 LISTED_PER_PAGE = 1000
+_DOWNLOADS = 3
+"""How often an object is fetched whose bytes break off, or are not those that were sent."""
+_CHUNK_BYTES = 1 << 20
+_BROKEN_OFF = (
+    FlexibleChecksumError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+
+
+class _ReplacedError(Exception):
+    """An object that is no longer what was listed."""
 
 
 class S3Drop:
@@ -40,7 +65,8 @@ class S3Drop:
             raise TransientSourceError(f"{self._url} cannot be read: {error}") from None
 
     def _fetch_all(self) -> list[tuple[str, str]]:
-        client = boto3.client(
+        # A session of its own: the one that boto3 shares is not for threads.
+        client = boto3.session.Session().client(
             "s3",
             endpoint_url=self._endpoint,
             config=Config(
@@ -60,13 +86,32 @@ class S3Drop:
                 if local.has(name, version):
                     continue
                 try:
-                    client.download_file(self._bucket, key, str(local.arriving()))
+                    self._fetch(client, key, version, local.arriving())
                     local.take(name, version)
-                except ClientError as error:
-                    # Archived, forbidden or just gone: the others go on.
+                except (ClientError, _ReplacedError) as error:
+                    # Archived, forbidden, replaced or just gone: the others go on.
                     left.append((name, f"cannot be fetched: {error}"))
             local.keep_only(names)
         return left
+
+    def _fetch(self, client: Any, key: str, version: str, target: Path) -> None:
+        """Fetch an object as it was listed.
+
+        In one piece: some stores answer a part of an object with the checksum of the whole.
+        """
+        for attempt in range(1, _DOWNLOADS + 1):
+            answer = client.get_object(Bucket=self._bucket, Key=key)
+            if _version(answer["ETag"], answer["ContentLength"]) != version:
+                raise _ReplacedError("it was replaced meanwhile; it is fetched next time")
+            try:
+                with closing(answer["Body"]) as body, target.open("wb") as file:
+                    for chunk in body.iter_chunks(_CHUNK_BYTES):
+                        file.write(chunk)
+            except _BROKEN_OFF:
+                if attempt == _DOWNLOADS:
+                    raise
+            else:
+                return
 
     def _objects(self, client: Any) -> Iterator[tuple[str, str, str]]:
         """(name, version, key) of each object directly under the prefix."""
@@ -81,4 +126,10 @@ class S3Drop:
             for item in page.get("Contents", []):
                 name = item["Key"].removeprefix(prefix)
                 if name:
-                    yield name, f"{item['ETag']} {item['Size']}", item["Key"]
+                    yield name, _version(item["ETag"], item["Size"]), item["Key"]
+
+
+def _version(etag: str, size_bytes: int) -> str:
+    """What an object is told from its successor by; some stores list ETags without quotes."""
+    bare = etag.strip('"')
+    return f'"{bare}" {size_bytes}'

@@ -17,6 +17,8 @@ from royalty_assets.sources.drops import open_drop, plain_name
 from royalty_assets.sources.payloads import PermanentSourceError, TransientSourceError
 from royalty_assets.sources.s3_drop import S3Drop
 from royalty_assets.sources.sftp_drop import SftpDrop
+from royalty_assets_tests.faulty_proxy import Fault, faulty_proxy
+from royalty_assets_tests.s3_stores import credentials, rclone_store
 
 PASSWORD = "correct horse"
 
@@ -100,6 +102,55 @@ def test_a_bucket_that_is_not_there_is_told(bucket, s3_url, tmp_path):
     source = InboxSource(dialect="inbox", folder="s3://nowhere/x", endpoint_url=s3_url)
     with pytest.raises(PermanentSourceError, match="s3://nowhere/x cannot be read"):
         asyncio.run(S3Drop(source, tmp_path).mirror())
+
+
+def test_a_download_that_breaks_off_is_begun_again(bucket, s3_url, tmp_path):
+    bucket.put_object(Bucket="reports", Key="in/label/a.csv", Body=b"one" * 1_000)
+    with faulty_proxy(s3_url) as proxy:
+        proxy.spoil("GET", Fault(answered_bytes=200), containing="a.csv")
+        assert asyncio.run(s3_drop(proxy.url, tmp_path).mirror()) == []
+        assert (tmp_path / "a.csv").read_bytes() == b"one" * 1_000
+        bucket.put_object(Bucket="reports", Key="in/label/a.csv", Body=b"two" * 1_000)
+        proxy.spoil("GET", Fault(answered_bytes=200), times=99, containing="a.csv")
+        with pytest.raises(TransientSourceError, match="s3://reports/in/label cannot be read"):
+            asyncio.run(s3_drop(proxy.url, tmp_path).mirror())
+    # Nothing of it is taken; what was there stays, until the other has come whole.
+    assert (tmp_path / "a.csv").read_bytes() == b"one" * 1_000
+    assert asyncio.run(s3_drop(s3_url, tmp_path).mirror()) == []
+    assert (tmp_path / "a.csv").read_bytes() == b"two" * 1_000
+
+
+def test_a_file_that_is_replaced_while_it_is_listed_waits_for_the_next_time(
+    bucket, s3_url, tmp_path
+):
+    bucket.put_object(Bucket="reports", Key="in/label/a.csv", Body=b"one")
+    bucket.put_object(Bucket="reports", Key="in/label/b.csv", Body=b"fine")
+    with faulty_proxy(s3_url) as proxy:
+
+        def replace(_: str, path: str) -> None:
+            if "a.csv" in path:
+                bucket.put_object(Bucket="reports", Key="in/label/a.csv", Body=b"one, corrected")
+
+        proxy.fault_of = replace
+        ((name, why),) = asyncio.run(s3_drop(proxy.url, tmp_path).mirror())
+    assert (name, "it was replaced meanwhile" in why) == ("a.csv", True)
+    assert names(tmp_path) == ["b.csv"]
+    assert asyncio.run(s3_drop(s3_url, tmp_path).mirror()) == []
+    assert (tmp_path / "a.csv").read_bytes() == b"one, corrected"
+
+
+def test_a_large_file_comes_whole_from_a_store_of_other_habits(tmp_path, monkeypatch):
+    body = bytes(range(256)) * 40_000  # more than boto3 fetches in one piece
+    with rclone_store() as (endpoint, folder):
+        for name, value in credentials(endpoint).items():
+            monkeypatch.setenv(name, value)
+        (folder / "reports/in/label").mkdir(parents=True)
+        (folder / "reports/in/label/a.csv").write_bytes(body)
+        assert asyncio.run(s3_drop(endpoint, tmp_path).mirror()) == []
+        before = (tmp_path / "a.csv").stat().st_ino
+        assert asyncio.run(s3_drop(endpoint, tmp_path).mirror()) == []
+    assert (tmp_path / "a.csv").read_bytes() == body
+    assert (tmp_path / "a.csv").stat().st_ino == before
 
 
 class _OnePassword(asyncssh.SSHServer):
