@@ -23,8 +23,8 @@ desk: .venv/runtime ## Decide about open usage of the project in data/, http://1
 	@test -d data/dagster || $(MAKE) --no-print-directory demo
 	@$(BIN)/royalty-assets desk data
 
-test: .venv/dev ## Run every test (DATABASE=postgresql: the whole suite on a server that it starts).
-	@$(BIN)/pytest --database $(or $(DATABASE),sqlite)
+test: .venv/dev ## Run every test (DATABASE=postgresql, LAKE=s3: on servers that the tests start).
+	@$(BIN)/pytest --database $(or $(DATABASE),sqlite) --lake $(or $(LAKE),local)
 
 test-long: .venv/dev ## Run the tests that take minutes.
 	@$(BIN)/pytest -m long

@@ -203,7 +203,7 @@ class S3Lake:
         """See ``Lake``.
 
         No lock is there to hold. Between the look at the object's age and its end are milliseconds
-        in which another may put it again; docs/explanation/commit-protocol.md weighs that.
+        in which another may put it again; docs/how-to/keep-the-lake-on-s3.md weighs that.
         """
         with self._told(path):
             there = self._head(self._key(path))

@@ -18,6 +18,7 @@ import pytest
 from royalty_assets.audit.notes import new_signing_key
 from royalty_assets.orchestration.run_lock import only_run_of
 from royalty_assets_tests.databases import copy_project, on_postgresql, url_of
+from royalty_assets_tests.lakes import CHOSEN, copy_lake, lake_of, object_bytes, overwrite
 
 TIMEOUT_SECONDS = 240
 DEMO = ["--events", "3000", "--hours", "2", "--recordings", "300"]
@@ -37,7 +38,7 @@ def environment(arguments=()):
     database = {"ROYALTY_ASSETS_REGISTRY_URL": url_of(homes[0])} if homes else {}
     quiet = {"COLUMNS": "160", "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
     return (
-        {k: v for k, v in os.environ.items() if not k.startswith("ROYALTY_ASSETS")}
+        {k: v for k, v in os.environ.items() if not k.startswith("ROYALTY_ASSETS") or k in CHOSEN}
         | quiet
         | (database if on_postgresql() else {})
         | SETTINGS
@@ -241,23 +242,47 @@ def test_a_configuration_that_cannot_be_used_says_where(tmp_path, feeds, told):
 def test_a_demo_is_signed_verified_and_one_flipped_bit_of_it_is_found(calm, tmp_path):
     home = tmp_path / "copy"
     copy_project(calm[0], home)
+    copy_lake(calm[0], home)
     whole = run("verify", home).stdout
     assert "payouts made again" in whole
     assert whole.rstrip().endswith("0 differences")
-    path = next((home / "lake/sonora/raw").rglob("*.parquet"))
-    body = bytearray(path.read_bytes())
+    lake = lake_of(home)
+    path = next(each for each in lake.paths() if each.startswith("sonora/raw/"))
+    body = bytearray(object_bytes(lake, path))
     body[1000] ^= 4
-    path.write_bytes(body)
+    overwrite(lake, path, bytes(body))
     done = run("verify", home, "--quick", succeeds=False)
     assert done.returncode == 1
-    assert f"object {path.relative_to(home / 'lake')}: its SHA-256 is" in done.stdout
+    assert f"object {path}: its SHA-256 is" in done.stdout
     assert done.stdout.rstrip().endswith("1 difference")
     assert "made again" not in done.stdout
+
+
+def test_what_a_run_left_that_died_is_shown_and_then_removed(calm, tmp_path):
+    home = tmp_path / "copy"
+    shutil.copytree(calm[0], home)
+    copy_lake(calm[0], home)
+    assert "Nothing older than 7d" in run("gc", home).stdout
+    (home / "spool/old").mkdir(parents=True)
+    (home / "spool/old/rows").write_bytes(b"12345")
+    for path in (home / "spool/old/rows", home / "spool/old"):
+        os.utime(path, (0, 0))
+    shown = run("gc", home).stdout
+    assert "spool of a run" in shown
+    assert "Nothing was removed" in shown
+    (told,) = json.loads(run("gc", home, "--json").stdout)
+    assert (told["bytes"] >= 5, told["removed"]) == (True, False)
+    assert "Removed: 1 of kind 'spool of a run'" in run("gc", home, "--delete").stdout
+    assert not (home / "spool/old").exists()
+    assert ledger_hash(home) == calm[2]
+    refused = run("gc", home, "--older-than", "2h", succeeds=False)
+    assert (refused.returncode, "say 1d or more" in refused.stderr) == (2, True)
 
 
 def test_keys_are_made_shown_and_replaced(calm, tmp_path):
     home = tmp_path / "copy"
     copy_project(calm[0], home)
+    copy_lake(calm[0], home)
     (first,) = run("keys", "show", home).stdout.split()
     assert (home / "keys/signing.key").stat().st_mode & 0o777 == 0o600
     assert "keys rotate" in run("keys", "new", home, succeeds=False).stderr
@@ -289,7 +314,7 @@ def test_a_key_can_come_from_the_environment(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "demo", "run", "init", "ledger-hash", "dead-letters", "ui", "verify", "keys"]
+    "name", ["", "demo", "run", "init", "ledger-hash", "dead-letters", "ui", "verify", "keys", "gc"]
 )
 def test_help_teaches(name):
     output = run(*filter(None, [name]), "--help").stdout

@@ -1,5 +1,6 @@
 """Closed months: when one may be closed, that it stays, and what comes late is corrected later."""
 
+import io
 import json
 import re
 import subprocess
@@ -36,6 +37,7 @@ from royalty_assets.pipeline.questions import questions
 from royalty_assets.pipeline.rederive import rederive
 from royalty_assets.pipeline.statements import state, statements
 from royalty_assets.pipeline.verify import verify_quickly
+from royalty_assets_tests.lakes import object_bytes, overwrite
 from royalty_assets_tests.monthly_reports import (
     APRIL,
     FEBRUARY,
@@ -606,16 +608,21 @@ def test_each_thing_that_is_damaged_is_found(tmp_path, what):
             assert connection.exec_driver_sql(DAMAGE[what]).rowcount
     else:
         stage = "statements" if what == "lines" else "closing"
-        (path,) = (tmp_path / "lake" / stage).rglob(f"*{what}*.parquet")
-        frame = pl.read_parquet(path)
-        path.chmod(0o644)
+        (path,) = (
+            each
+            for each in context.lake.paths()
+            if each.startswith(f"{stage}/") and what in each.rpartition("/")[2]
+        )
+        frame = pl.read_parquet(object_bytes(context.lake, path))
         spoilt = {
             "record": pl.col("content").str.replace("1", "2"),
             "statements": pl.col("header").str.replace("6", "7"),
             "evidence": pl.col("evidence").str.replace("6", "7"),
             "lines": pl.col("payee_amount") + 1,
         }
-        frame.with_columns(spoilt[what]).write_parquet(path)
+        body = io.BytesIO()
+        frame.with_columns(spoilt[what]).write_parquet(body)
+        overwrite(context.lake, path, body.getvalue())
     assert found(verify_quickly(context), "closed periods").differences
     if what == "leaf":
         with pytest.raises(ReceiptError, match="the log has no leaf"):

@@ -20,7 +20,8 @@ from royalty_assets.pipeline.catalog import take_catalog
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.pipeline.listening import whole_listeners
 from royalty_assets.pipeline.month import month_frames, posted, wanting
-from royalty_assets.storage.lake import LocalLake, read_frame
+from royalty_assets.storage.lake import read_frame
+from royalty_assets_tests.lakes import LakeOver
 from royalty_assets_tests.projects import MARCH, demo_context, month_hash, run_feed, run_month
 
 
@@ -200,7 +201,7 @@ def test_listeners_are_whole_in_parts_of_any_size_and_add_up(user_centric, plain
     assert counted_again.equals(whole)
 
 
-class LosingLake(LocalLake):
+class LosingLake(LakeOver):
     """Loses the last row of each listening object."""
 
     def put(self, folder, label, rows, write):
@@ -216,7 +217,7 @@ def test_a_listening_object_that_lost_rows_makes_the_partition_red(tmp_path):
     """The gate counts plays in the lake again, by listener too."""
     with demo_context(tmp_path) as (context, _):
         keeping = with_feed(context, "sonora", keep_listening=True)
-        keeping.lake = LosingLake(tmp_path / "lake")
+        keeping.lake = LosingLake(context.lake)
         feed = keeping.project.feed("sonora")
         take_catalog(keeping)
         outcomes = run_feed(keeping, feed, feed.partitions(MARCH, keeping.now())[:1])

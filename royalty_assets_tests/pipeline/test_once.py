@@ -13,9 +13,9 @@ from royalty_assets.pipeline import validate as validate_module
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.simulator.faults import Fault, FaultPlan
 from royalty_assets.simulator.scenario import SONORA
-from royalty_assets.storage.lake import LocalLake
 from royalty_assets.storage.registry import Registry
 from royalty_assets_tests.databases import using
+from royalty_assets_tests.lakes import LakeOver
 from royalty_assets_tests.projects import SMALL, counts, demo_context, month_hash, run_month
 
 
@@ -62,30 +62,22 @@ def test_another_seed_is_another_hash(fault_free, tmp_path):
 def test_running_again_changes_nothing(fault_free, tmp_path):
     with demo_context(tmp_path) as (context, _):
         run_month(context)
-        before = snapshot(tmp_path)
+        before = set(context.lake.listing())
         again = run_month(context)
         assert not any(outcome.changed for outcome in again)
-        assert snapshot(tmp_path) == before
+        assert set(context.lake.listing()) == before
         assert month_hash(context) == fault_free[0]
-
-
-def snapshot(home):
-    return {
-        path.relative_to(home): (path.stat().st_size, path.stat().st_mtime_ns)
-        for path in (home / "lake").rglob("*")
-        if path.is_file()
-    }
 
 
 class Crash(BaseException):
     """The process dies here: nothing that catches ordinary errors may catch it."""
 
 
-class CrashingLake(LocalLake):
+class CrashingLake(LakeOver):
     """Dies before or after the n-th object is stored."""
 
-    def __init__(self, root, crash_at, *, after):
-        super().__init__(root)
+    def __init__(self, beneath, crash_at, *, after):
+        super().__init__(beneath)
         self.puts = itertools.count()
         self.crash_at = crash_at
         self.after = after
@@ -133,7 +125,7 @@ def crashing(
     """The same project over a store that dies."""
     lake, registry = context.lake, context.registry
     if where == "lake":
-        lake = CrashingLake(context.home / "lake", crash_at, after=after)
+        lake = CrashingLake(context.lake, crash_at, after=after)
     else:
         registry = CrashingRegistry(context.registry._engine, crash_at, after=after)
     return PipelineContext(context.project, context.home, lake, registry, context.templates)

@@ -53,6 +53,7 @@ from royalty_assets.storage.log import LOGGED
 from royalty_assets.storage.registry import SignedCheckpoint, open_registry
 from royalty_assets_tests.audit.test_receipts import STATEMENT
 from royalty_assets_tests.databases import copy_project, on_postgresql, url_of
+from royalty_assets_tests.lakes import copy_lake, lake_of, object_bytes, overwrite, take_away
 from royalty_assets_tests.projects import demo_context, inbox_context, run_month
 
 TINY = Scenario(events=1_200, recordings=200, hours=1)
@@ -85,11 +86,12 @@ def copy(signed, tmp_path):
     """A copy of the project that a test may spoil."""
     home = tmp_path / "copy"
     copy_project(signed.home, home)
+    copy_lake(signed.home, home)
     signed_by = signed.signer
     context = type(signed)(
         signed.project,
         home,
-        type(signed.lake)(home / "lake"),
+        lake_of(home),
         open_registry(url_of(home)),
         signed.templates,
         signer=signed_by,
@@ -255,12 +257,11 @@ def test_a_flipped_bit_of_any_object_is_found_and_named(copy):
     objects = [stored for _, stored in read_evidence(copy.registry).objects]
     for _ in range(FLIPS_IN_OBJECTS):
         stored = chance.choice(objects)
-        path = copy.lake.local_path(stored)
-        raw = path.read_bytes()
-        path.write_bytes(flipped(raw, chance))
+        raw = object_bytes(copy.lake, stored.path)
+        overwrite(copy.lake, stored.path, flipped(raw, chance))
         (told,) = object_differences(copy.lake, stored)
         assert stored.path in told
-        path.write_bytes(raw)
+        overwrite(copy.lake, stored.path, raw)
         assert object_differences(copy.lake, stored) == []
 
 
@@ -406,16 +407,15 @@ def test_a_project_that_was_made_anew_is_found_by_a_key_that_was_written_down(si
 
 def test_a_missing_object_is_named_and_an_unknown_one_is_no_error(copy):
     stored = read_evidence(copy.registry).objects[0][1]
-    path = copy.lake.local_path(stored)
-    body = path.read_bytes()
-    path.unlink()
+    body = object_bytes(copy.lake, stored.path)
+    take_away(copy.lake, stored.path)
     (told,) = differences(copy)
     assert stored.path in told
-    path.write_bytes(body)
-    path.with_name("of-a-crash.parquet").write_bytes(b"half")
+    overwrite(copy.lake, stored.path, body)
+    overwrite(copy.lake, stored.path.replace("/", "/of-a-crash-", 1), b"half")
     (objects, *_) = verify_quickly(copy)
     assert objects.differences == []
-    assert "of-a-crash.parquet" in objects.notices[0]
+    assert "of-a-crash-" in objects.notices[0]
 
 
 def test_only_a_months_objects_are_looked_at_where_that_is_asked(copy):
@@ -429,13 +429,19 @@ def test_only_a_months_objects_are_looked_at_where_that_is_asked(copy):
 # From the raw bytes
 
 
+def files(context):
+    """All that a project holds, but for what it could fetch or make again."""
+    here = {path for path in context.home.rglob("*") if path.is_file()}
+    return {path for path in here if "cache" not in path.parts}, set(context.lake.paths())
+
+
 def test_everything_comes_out_of_the_raw_bytes_as_it_was_committed(signed):
-    before = {path for path in signed.home.rglob("*") if path.is_file()}
+    before = files(signed)
     found = rederive(signed)
     assert [(c.number > 0, c.differences) for c in found] == [(True, [])] * 6
     # The month was decided about since, so that what it was matched by is not in force.
     assert all("a run brings it up to date" in n for c in found for n in c.notices)
-    assert {path for path in signed.home.rglob("*") if path.is_file()} == before
+    assert files(signed) == before
 
 
 HEADER = "Date,Territory,ISRC,Title,Artist,Units,Amount,Currency\n"

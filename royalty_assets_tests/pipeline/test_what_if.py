@@ -58,7 +58,7 @@ def by_recording(ledger, feeds):
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.model)
 def test_no_model_makes_or_loses_money_and_nothing_is_committed(plain, model):
     before = month_hash(plain)
-    files = sorted((plain.home / "lake").rglob("*.parquet"))
+    files = sorted(plain.lake.paths())
     found = what_if(plain, MARCH, model)
     assert found.totals
     assert all(now == then for now, then in found.totals.values())
@@ -69,7 +69,7 @@ def test_no_model_makes_or_loses_money_and_nothing_is_committed(plain, model):
         assert set(moved.values()) == {0}
     assert any(change.difference for change in found.recordings)
     assert month_hash(plain) == before
-    assert sorted((plain.home / "lake").rglob("*.parquet")) == files
+    assert sorted(plain.lake.paths()) == files
 
 
 def test_the_same_model_moves_nothing(plain):
