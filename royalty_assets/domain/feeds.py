@@ -5,9 +5,12 @@ a pool, a ``pool`` asset. Adding one is a few lines of YAML; how its dialect is 
 ``sources``. Secrets are named here, never held: ``token_env`` is the name of a variable.
 """
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -43,6 +46,39 @@ Instant = Annotated[datetime, BeforeValidator(_day_as_instant), AfterValidator(_
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_.-]+|[^@\s]+@[^@\s]+)$")]
 
 
+def _http_address(url: str) -> SplitResult:
+    """The parts of a URL that may be asked.
+
+    Raises:
+        ValueError: if it is none, holds a user or password, or is a link-local address, where
+            machines in a cloud find the credentials of their role.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("a URL that begins with http:// or https:// and names a host")
+    if "@" in parts.netloc:
+        raise ValueError("a URL without user and password; secrets come from the environment")
+    last = parts.hostname.rstrip(".").rpartition(".")[2]
+    try:
+        address = ip_address(parts.hostname)
+    except ValueError:
+        # 2852039166 and 0xa9fe.0xa9fe are addresses to some; written so, they are a disguise.
+        if re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", last):
+            raise ValueError("a host's name, or an address of four numbers or of IPv6") from None
+        return parts
+    plain = getattr(address, "ipv4_mapped", None) or address
+    if plain.is_link_local or plain.is_multicast:
+        raise ValueError("a host that is a service; link-local addresses are the machine's own")
+    return parts
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class _Configured(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,12 +97,19 @@ class HttpSource(_Configured):
     Attributes:
         dialect: ``cursor_json`` (pages of events), ``ndjson_files`` (gzip files of events per
             hour), ``report_files`` (CSV/TSV reports).
-        url: of the folder that has ``deliveries``.
+        url: of the folder that has ``deliveries``. Without user, password, query or fragment:
+            secrets come by ``token_env`` alone, and with a token only over https, but for this
+            machine.
         token_env: the environment variable that holds the bearer token, if one is needed.
         requests_per_second, requests_at_once: how hard the API may be asked.
         page_size: events asked for per page (``cursor_json``).
         timeout_seconds: for connecting, and for each piece of an answer.
         attempts: tries per request before the partition fails.
+        answer_seconds_max: for a whole answer, however steadily its pieces come.
+        page_bytes_max: of a page or listing, unpacked. In memory, hostile JSON takes thirty times
+            as much.
+        partition_bytes_max: of all pages or files of a partition, as they come.
+        answers_max: pages, or files, of a partition.
     """
 
     dialect: Literal["cursor_json", "ndjson_files", "report_files"]
@@ -77,6 +120,26 @@ class HttpSource(_Configured):
     page_size: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     timeout_seconds: Annotated[float, Field(gt=0)] = 30
     attempts: Annotated[int, Field(ge=1, le=20)] = 6
+    answer_seconds_max: Annotated[float, Field(gt=0)] = 600
+    page_bytes_max: Annotated[int, Field(ge=1_000)] = 16 << 20
+    partition_bytes_max: Annotated[int, Field(ge=1_000)] = 64 << 30
+    answers_max: Annotated[int, Field(ge=1)] = 100_000
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address_without_secrets(cls, url: str) -> str:
+        # What is wrong is told without the URL: it may hold the secret that should not be there.
+        parts = _http_address(url)
+        if parts.query or parts.fragment:
+            raise ValueError("a URL without ? and #; secrets are named by token_env")
+        return url
+
+    @model_validator(mode="after")
+    def _token_is_not_sent_in_clear(self) -> Self:
+        parts = urlsplit(self.url)
+        if self.token_env and parts.scheme == "http" and not _is_this_machine(parts.hostname or ""):
+            raise ValueError("with a token the URL is to begin with https://, lest others read it")
+        return self
 
 
 class InboxSource(_Configured):
@@ -109,8 +172,17 @@ class InboxSource(_Configured):
     def _is_a_place_we_can_read(cls, folder: str) -> str:
         scheme, colon, rest = folder.partition("://")
         if colon and (scheme not in {"s3", "sftp"} or not rest.strip("/")):
-            raise ValueError(f"{folder}: a folder of the project, s3://… or sftp://…")
+            raise ValueError("a folder of the project, s3://… or sftp://…")
+        if colon and ":" in urlsplit(folder).netloc.rpartition("@")[0]:
+            raise ValueError("a URL without password; name its variable by password_env")
         return folder
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_a_store_without_secrets(cls, url: str | None) -> str | None:
+        if url is not None:
+            _http_address(url)
+        return url
 
     @property
     def is_remote(self) -> bool:
