@@ -12,6 +12,8 @@ from royalty_assets.statements.pdf import statement_pdf
 from royalty_assets.statements.tables import csv_files, parquet_files
 
 VERIFIER = "verify_receipt.py"
+_ID_CHARACTERS_MAX = 100
+"""File systems hold names of 255 bytes; an id may be as long as it likes."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -42,7 +44,7 @@ def payee_file_name(payee_id: str) -> str:
 
     Without the hash, statements of ``a/b`` and ``a b`` would be written over one another.
     """
-    name = _NOT_IN_NAMES.sub("_", payee_id).strip(".")
+    name = _NOT_IN_NAMES.sub("_", payee_id).strip(".")[:_ID_CHARACTERS_MAX]
     if name == payee_id:
         return name
     return f"{name}-{hashlib.sha256(payee_id.encode()).hexdigest()[:8]}"

@@ -6,9 +6,10 @@ never asked.
 
 import asyncio
 import gzip
+import threading
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 Answer = Callable[["HostileServer", bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -53,6 +54,22 @@ async def hostile_server(answer: Answer) -> AsyncIterator[HostileServer]:
     finally:
         server.close()
         await server.wait_closed()
+
+
+@contextmanager
+def hostile_server_beside(answer: Answer) -> Iterator[HostileServer]:
+    """The same for clients in other processes: served from a thread of this one."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    opened = hostile_server(answer)
+    try:
+        yield asyncio.run_coroutine_threadsafe(opened.__aenter__(), loop).result()
+    finally:
+        asyncio.run_coroutine_threadsafe(opened.__aexit__(None, None, None), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def says(status: str, *headers: str, body: bytes = b"") -> Answer:

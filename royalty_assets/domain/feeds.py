@@ -156,6 +156,7 @@ class InboxSource(_Configured):
         endpoint_url: of a store that speaks S3 and is not Amazon's.
         password_env: the environment variable that holds the SFTP password.
         key_file, known_hosts: SFTP key and host keys, where not in ~/.ssh.
+        file_bytes_max: a larger file of another machine is left there, and told.
     """
 
     dialect: Literal["inbox"]
@@ -166,6 +167,7 @@ class InboxSource(_Configured):
     password_env: str | None = None
     key_file: str | None = None
     known_hosts: str | None = None
+    file_bytes_max: Annotated[int, Field(ge=1_000)] = 64 << 30
 
     @field_validator("folder")
     @classmethod

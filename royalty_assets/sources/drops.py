@@ -60,7 +60,9 @@ def plain_name(name: str) -> str | None:
     """Why a name is none that a file of ours may have; None if it is one."""
     if not name or name in {".", ".."} or "/" in name or "\\" in name or "\x00" in name:
         return "its name is no plain file name"
-    if len(name.encode()) > 200:
+    if name.startswith((_STATE, _LOCK, _PARTIAL)):
+        return "its name is one that we use ourselves beside it"
+    if len(name.encode(errors="surrogateescape")) > 200:
         return "its name is longer than 200 bytes"
     return None
 

@@ -9,6 +9,9 @@ An inbox promises nothing, so a partition without files is empty and not missing
 been taken stays taken when it is moved away. One that is there again under its name with other
 bytes replaces the first in the partitions that it holds rows of, and in no others: there it is
 another delivery.
+
+Who may drop files here may not thereby read others: a link that leads out of the folder is left,
+and told.
 """
 
 import time
@@ -198,8 +201,13 @@ class InboxSource:
     def _paths(self) -> Iterator[Path]:
         if not self._folder.is_dir():
             return
+        root = self._folder.resolve()
         for path in sorted(self._folder.iterdir()):
             if not path.is_file() or is_no_report(path.name):
+                continue
+            if not path.resolve().is_relative_to(root):
+                told = "is a link that leads out of the inbox; put the file itself here"
+                self.waiting.append((readable(path.name), told))
                 continue
             if self._semaphore and not any(other.exists() for other in semaphores_of(path)):
                 self.waiting.append((readable(path.name), "waits for its .ctrl file"))

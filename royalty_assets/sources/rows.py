@@ -12,7 +12,11 @@ from typing import BinaryIO
 
 from royalty_assets.domain.validation import Rejection, SourceRow, reject
 from royalty_assets.sources.http import parse_json
-from royalty_assets.sources.text_lines import UnreadableFileError
+from royalty_assets.sources.text_lines import (
+    CountedStream,
+    UnreadableFileError,
+    require_proportion,
+)
 
 _LINE_BYTES_MAX = 1 << 20
 
@@ -53,21 +57,27 @@ def ndjson_rows(source_sha256: str, stream: BinaryIO) -> Iterator[SourceRow | Re
     """The lines of a gzip file of JSON lines (``ndjson_files``).
 
     Raises:
-        UnreadableFileError: if the compressed data breaks off.
+        UnreadableFileError: if the compressed data breaks off, or has no end.
     """
-    packed = io.BufferedReader(stream)  # type: ignore[type-var]
+    counted = CountedStream(stream)
+    packed = io.BufferedReader(counted)
     if not packed.peek(1):
         raise UnreadableFileError("file:empty", "the file is empty; not even gzip data of no lines")
     lines = io.BufferedReader(gzip.GzipFile(fileobj=packed))
     number = 0
+    unpacked_bytes = 0
     try:
         while line := lines.readline(_LINE_BYTES_MAX):
             number += 1
+            unpacked_bytes += len(line)
+            require_proportion(counted.taken, unpacked_bytes)
             row = SourceRow(source_sha256, number, line.rstrip(b"\r\n"))
             if len(line) < _LINE_BYTES_MAX:
                 yield row
                 continue
             while rest := lines.readline(_LINE_BYTES_MAX):
+                unpacked_bytes += len(rest)
+                require_proportion(counted.taken, unpacked_bytes)
                 if rest.endswith(b"\n"):
                     break
             yield reject(row, "record:too_long", "", f"more than {_LINE_BYTES_MAX} bytes")

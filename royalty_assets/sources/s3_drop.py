@@ -51,6 +51,7 @@ class S3Drop:
         self._prefix = unquote(url.path).strip("/")
         self._url = source.folder
         self._endpoint = source.endpoint_url
+        self._bytes_max = source.file_bytes_max
         self._mirror = mirror
 
     async def mirror(self) -> list[tuple[str, str]]:
@@ -78,8 +79,8 @@ class S3Drop:
         left: list[tuple[str, str]] = []
         names: set[str] = set()
         with Mirror(self._mirror).held() as local:
-            for name, version, key in self._objects(client):
-                if (why := plain_name(name)) is not None:
+            for name, version, key, size_bytes in self._objects(client):
+                if (why := plain_name(name) or self._too_large(size_bytes)) is not None:
                     left.append((name, why))
                     continue
                 names.add(name)
@@ -113,8 +114,13 @@ class S3Drop:
             else:
                 return
 
-    def _objects(self, client: Any) -> Iterator[tuple[str, str, str]]:
-        """(name, version, key) of each object directly under the prefix."""
+    def _too_large(self, size_bytes: int) -> str | None:
+        if size_bytes <= self._bytes_max:
+            return None
+        return f"is larger than {self._bytes_max:,} bytes; if that is right, raise file_bytes_max"
+
+    def _objects(self, client: Any) -> Iterator[tuple[str, str, str, int]]:
+        """(name, version, key, bytes) of each object directly under the prefix."""
         prefix = f"{self._prefix}/" if self._prefix else ""
         pages = client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket,
@@ -126,7 +132,8 @@ class S3Drop:
             for item in page.get("Contents", []):
                 name = item["Key"].removeprefix(prefix)
                 if name:
-                    yield name, _version(item["ETag"], item["Size"]), item["Key"]
+                    version = _version(item["ETag"], item["Size"])
+                    yield name, version, item["Key"], int(item["Size"])
 
 
 def _version(etag: str, size_bytes: int) -> str:

@@ -14,6 +14,10 @@ from royalty_assets.sources.drops import TIMEOUT_SECONDS, Mirror, plain_name
 from royalty_assets.sources.payloads import PermanentSourceError, TransientSourceError
 
 
+class _TooLargeError(Exception):
+    """A file beyond what is configured."""
+
+
 class SftpDrop:
     """The files of an SFTP folder: ``sftp://user@host:port/folder``."""
 
@@ -56,6 +60,13 @@ class SftpDrop:
         ):
             yield sftp
 
+    def _require_size(self, _from: bytes, _to: bytes, received: int, announced: int) -> None:
+        limit = self._source.file_bytes_max
+        if max(received, announced) > limit:
+            raise _TooLargeError(
+                f"is larger than {limit:,} bytes; if that is right, raise file_bytes_max"
+            )
+
     async def _fetch_all(self, sftp: asyncssh.SFTPClient) -> list[tuple[str, str]]:
         folder = unquote(self._url.path) or "."
         left: list[tuple[str, str]] = []
@@ -73,8 +84,14 @@ class SftpDrop:
                 if local.has(name, version):
                     continue
                 try:
-                    await sftp.get(f"{folder.rstrip('/')}/{name}", local.arriving())
+                    await sftp.get(
+                        f"{folder.rstrip('/')}/{name}",
+                        local.arriving(),
+                        progress_handler=self._require_size,
+                    )
                     local.take(name, version)
+                except _TooLargeError as error:
+                    left.append((name, str(error)))
                 except asyncssh.SFTPError as error:
                     # Forbidden, a link to nowhere or just gone: the others go on.
                     left.append((name, f"cannot be fetched: {error}"))

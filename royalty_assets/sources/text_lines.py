@@ -2,7 +2,8 @@
 
 Gzip and zip (of one file) are unpacked; UTF-8 and UTF-16 are told by their byte order marks; a
 line that is no UTF-8 is read as Windows-1252 and said to have been. What is refused: data that
-breaks off, a spreadsheet, and a file that unpacks to out of all proportion.
+breaks off, a spreadsheet, and a file that unpacks to out of all proportion. A packed file is read
+as a stream and never written out, so that names inside it lead nowhere.
 """
 
 import codecs
@@ -103,7 +104,7 @@ class TextLines:
 
     def __init__(self, stream: BinaryIO, *, block_bytes: int = BLOCK_BYTES) -> None:
         self._block_bytes = block_bytes
-        self._packed = _Counted(stream)
+        self._packed = CountedStream(stream)
         buffered = io.BufferedReader(self._packed, 1 << 16)
         self._source = _unpacked(buffered)
         self._is_packed = self._source is not buffered
@@ -252,14 +253,22 @@ class TextLines:
                 "again",
             ) from None
         self._unpacked_bytes += len(piece)
-        packed = max(self._packed.taken, 1)
-        if self._unpacked_bytes > max(_UNPACKED_MIN, packed * _UNPACKED_RATIO_MAX):
-            raise UnreadableFileError(
-                "file:bomb",
-                f"{packed:,} bytes have unpacked to {self._unpacked_bytes:,} and go on; no report "
-                "does that",
-            )
+        require_proportion(self._packed.taken, self._unpacked_bytes)
         return bytes(piece)
+
+
+def require_proportion(packed_bytes: int, unpacked_bytes: int) -> None:
+    """Hold what has been unpacked so far against what it was unpacked from.
+
+    Raises:
+        UnreadableFileError: if no report does that.
+    """
+    if unpacked_bytes > max(_UNPACKED_MIN, packed_bytes * _UNPACKED_RATIO_MAX):
+        raise UnreadableFileError(
+            "file:bomb",
+            f"{packed_bytes:,} bytes have unpacked to {unpacked_bytes:,} and go on; no report "
+            "does that",
+        )
 
 
 def _utf16(head: bytes) -> str | None:
@@ -274,7 +283,7 @@ def _utf16(head: bytes) -> str | None:
     return None
 
 
-class _Counted(io.RawIOBase):
+class CountedStream(io.RawIOBase):
     """A stream that knows how many bytes were taken from it; closing it is its owner's."""
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -283,9 +292,11 @@ class _Counted(io.RawIOBase):
         self.taken = 0
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer`` as far as there is something."""
         piece = self._stream.read(len(buffer)) or b""
         buffer[: len(piece)] = piece
         self.taken += len(piece)
@@ -334,6 +345,11 @@ def _open_only_member(packed: zipfile.ZipFile) -> IO[bytes]:
         told = ", ".join(names[:3])
         raise UnreadableFileError(
             "file:zip", f"the zip holds {len(names)} files ({told}); unpack it"
+        )
+    if members[0].compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        # Zip's other packings are unpacked in steps without bound: 4 KB of bzip2 may be gigabytes.
+        raise UnreadableFileError(
+            "file:zip", "the zip is packed in an unusual way; pack it anew, with plain deflate"
         )
     return packed.open(members[0])
 

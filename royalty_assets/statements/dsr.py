@@ -162,8 +162,8 @@ def dsr_file_name(statement: Statement, sender: Party, recipient: Party) -> str:
     _, last = _days(statement.period)
     created = f"{last + timedelta(days=1):%Y%m%d}T000000"
     parts = (
-        "DSR", recipient.party_id, sender.party_id, _SERVICE, statement.period, WORLDWIDE, "1of1",
-        created,
+        "DSR", recipient.party_id[:100], sender.party_id[:60], _SERVICE, statement.period,
+        WORLDWIDE, "1of1", created,
     )  # fmt: skip
     return "_".join(parts) + ".tsv"
 

@@ -250,9 +250,40 @@ def test_a_local_folder_is_no_drop(tmp_path):
     assert open_drop(InboxSource(dialect="inbox", folder="inbox"), tmp_path) is None
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\x00", "x" * 300])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", ".", "..", "a/b", "a\\b", "a\x00", "x" * 300, ".mirror.json", ".mirror.lock",
+        ".mirror.json.new", ".arriving", "\udcff" * 201,
+    ],
+)  # fmt: skip
 def test_what_is_no_plain_file_name(name):
     assert plain_name(name) is not None
+
+
+def test_what_is_larger_than_allowed_is_left_and_told(bucket, s3_url, tmp_path):
+    bucket.put_object(Bucket="reports", Key="in/large.csv", Body=b"x" * 1_001)
+    bucket.put_object(Bucket="reports", Key="in/small.csv", Body=b"x" * 1_000)
+    folder = tmp_path / "s3"
+    limited = {"dialect": "inbox", "file_bytes_max": 1_000}
+    source = InboxSource(folder="s3://reports/in", endpoint_url=s3_url, **limited)
+    left = asyncio.run(S3Drop(source, folder).mirror())
+    assert [name for name, why in left if "file_bytes_max" in why] == ["large.csv"]
+    assert names(folder) == ["small.csv"]
+
+    out = tmp_path / "server/out"
+    out.mkdir(parents=True)
+    (out / "large.csv").write_bytes(b"x" * 1_001)
+    (out / "small.csv").write_bytes(b"x" * 1_000)
+
+    async def scenario() -> list[tuple[str, str]]:
+        async with sftp_server(tmp_path / "server", tmp_path) as (url, known):
+            source = InboxSource(folder=url, known_hosts=str(known), **limited)
+            return await SftpDrop(source, tmp_path / "mirror", PASSWORD).mirror()
+
+    left = asyncio.run(scenario())
+    assert [name for name, why in left if "file_bytes_max" in why] == ["large.csv"]
+    assert names(tmp_path / "mirror") == ["small.csv"]
 
 
 def test_two_at_once_never_put_one_file_under_anothers_name(bucket, s3_url, tmp_path):
