@@ -26,6 +26,7 @@ from rich.table import Table
 
 from royalty_assets import __version__
 from royalty_assets.cli import periods, registry, upkeep
+from royalty_assets.cli.listening import LOOPBACK, BehindProxy, Host, where_to_listen
 from royalty_assets.cli.options import (
     Home,
     Month,
@@ -45,6 +46,7 @@ from royalty_assets.demo import (
 )
 from royalty_assets.domain.money import format_atoms, minor_unit_decimals
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE, series_to_atoms
+from royalty_assets.domain.spreadsheet_cells import as_text_cell
 from royalty_assets.settings import Settings, SettingsError, load_project
 from royalty_assets.simulator.scenario import Scenario
 
@@ -224,10 +226,8 @@ def payouts(home: Home = Path("data"), month: Month = None) -> None:
         for number, each in enumerate(months):
             frame = month_frames(session.context, each)[1]
             period = pl.lit(f"{each.window.start:%Y-%m}").alias("month")
-            names = pl.col(pl.String)
-            # A spreadsheet would run a name that begins so as a formula.
-            safe = pl.when(names.str.contains(r"^[=+\-@\t\r]")).then("'" + names).otherwise(names)
-            frame = _as_money(frame.with_columns(safe.name.keep()))
+            safe = pl.col(pl.String).map_elements(as_text_cell, return_dtype=pl.String)
+            frame = _as_money(frame.with_columns(safe))
             text = frame.select(period, pl.all()).write_csv(include_header=number == 0)
             typer.echo(text, nl=False)
         session.close()
@@ -747,6 +747,8 @@ def ui(
     port: Annotated[
         int, typer.Option(min=1, max=65_535, help="Of the web page, on 127.0.0.1.")
     ] = 3000,
+    host: Host = LOOPBACK,
+    behind_proxy: BehindProxy = None,
 ) -> None:
     """Open a project in the Dagster UI, on 127.0.0.1.
 
@@ -761,6 +763,7 @@ def ui(
 
     with told_errors():
         load_project(home)
+        listening = where_to_listen(host, behind_proxy)
         if _is_taken(port):
             raise SettingsError(f"port {port} is taken; choose another with --port")
         settings = Settings(home=home)
@@ -774,7 +777,7 @@ def ui(
         with _services_of(home):
             console.print(f"Dagster UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
             command = [sys.executable, "-m", "dagster", "dev", "-m", "royalty_assets.definitions"]
-            _serve([*command, "-h", "127.0.0.1", "-p", str(port)])
+            _serve([*command, "-h", listening.address, "-p", str(port)])
 
 
 @app.command()
@@ -783,6 +786,8 @@ def desk(
     port: Annotated[
         int, typer.Option(min=1, max=65_535, help="Of the web page, on 127.0.0.1.")
     ] = 3100,
+    host: Host = LOOPBACK,
+    behind_proxy: BehindProxy = None,
 ) -> None:
     """Decide about usage that no recording was found for, in the browser, on 127.0.0.1.
 
@@ -795,12 +800,21 @@ def desk(
     from royalty_assets.orchestration.session import PipelineSession
 
     with told_errors():
+        listening = where_to_listen(host, behind_proxy)
         if _is_taken(port):
             raise SettingsError(f"port {port} is taken; choose another with --port")
         session = PipelineSession(Settings(home=home), load_project(home))
-        app_of_desk = make_desk(session.context)
+        app_of_desk = make_desk(session.context, listening.names)
         console.print(f"The desk: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
-        uvicorn.run(app_of_desk, host="127.0.0.1", port=port, log_level="warning")
+        uvicorn.run(
+            app_of_desk,
+            host=listening.address,
+            port=port,
+            log_level="warning",
+            server_header=False,
+            # Only whether the browser's side is https is taken from it.
+            forwarded_allow_ips=LOOPBACK if behind_proxy is None else "*",
+        )
         session.close()
 
 

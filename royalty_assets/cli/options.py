@@ -1,18 +1,50 @@
 """What all commands share: their common arguments, the consoles, and how errors are told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.segment import Segment
 
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.settings import SettingsError
 
-console = Console()
-complaints = Console(stderr=True)
+
+class PlainConsole(Console):
+    """A console that texts from outside cannot steer.
+
+    A title may hold an escape sequence, and terminals obey those. Control characters in what is
+    printed are shown and not sent; those of styles are put there afterwards.
+    """
+
+    def render(self, *args: Any, **options: Any) -> Iterator[Segment]:  # noqa: D102 - as rich has it
+        yield from _shown(super().render(*args, **options))
+
+
+def _shown(segments: Iterable[Segment]) -> list[Segment]:
+    return [
+        each if each.control else each._replace(text=each.text.translate(_CONTROL_CHARACTERS))
+        for each in segments
+    ]
+
+
+# C0 but for the line feed and tab that rich lays text out with, DEL, C1, and what turns the
+# direction of writing.
+_CONTROL_CHARACTERS = dict.fromkeys(
+    (
+        *(code for code in range(0x20) if code not in {0x09, 0x0A}),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    ),
+    "\N{REPLACEMENT CHARACTER}",
+)
+
+console: Console = PlainConsole()
+complaints: Console = PlainConsole(stderr=True)
 
 Home = Annotated[Path, typer.Argument(envvar="ROYALTY_ASSETS_HOME", help="The project's folder.")]
 Month = Annotated[str | None, typer.Option(help="One accounting period, as 2025-03.")]

@@ -116,8 +116,9 @@ def make_desk(
         Mount("/static", StaticFiles(directory=static)),
     ]
     middleware = [
-        Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
+        # In this order, so that an answer to a wrong host has the headers, too.
         Middleware(Guard),
+        Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
     ]
     return Starlette(routes=routes, middleware=middleware)
 

@@ -10,6 +10,7 @@ import dagster as dg
 
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.orchestration.assets import STATEMENTS_KEY, partitioned_check
+from royalty_assets.orchestration.metadata import plain_markdown
 from royalty_assets.orchestration.partitions import partitions_of_run
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.closing import Proposal, closing_of, propose
@@ -81,7 +82,7 @@ def _state(proposal: Proposal) -> str:
 
 
 def _list(texts: tuple[str, ...]) -> str:
-    return "\n".join(f"- {text}" for text in texts) or "nothing"
+    return "\n".join(f"- {plain_markdown(text)}" for text in texts) or "nothing"
 
 
 def closing_job() -> Any:  # dagster has no public name for an unresolved job

@@ -7,6 +7,7 @@ import dagster as dg
 
 from royalty_assets.domain.calendar import IN_ORDER, DeliveryState, ExpectedDelivery
 from royalty_assets.domain.feeds import Feed, Project
+from royalty_assets.orchestration.metadata import plain_markdown
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.calendar import CALENDAR_COLUMNS, calendar_rows, delivery_calendar
 
@@ -71,7 +72,7 @@ def _result(feed: Feed, lines: Sequence[ExpectedDelivery]) -> dg.AssetCheckResul
     """Late is a warning, missing an error."""
     overdue = [x for x in lines if x.feed == feed.name and x.state not in IN_ORDER]
     is_missing = any(line.state is DeliveryState.MISSING for line in overdue)
-    told = "\n".join(f"- {line.told}" for line in overdue)
+    told = "\n".join(f"- {plain_markdown(line.told)}" for line in overdue)
     return dg.AssetCheckResult(
         check_name=check_name(feed),
         asset_key=DELIVERIES_KEY,
@@ -85,7 +86,7 @@ def calendar_table(lines: Sequence[ExpectedDelivery]) -> str:
     """The calendar as a Markdown table."""
     if not lines:
         return "No feed has a calendar; see `calendar` in feeds.yaml."
-    rows = [" | ".join(row) for row in calendar_rows(lines)]
+    rows = [" | ".join(map(plain_markdown, row)) for row in calendar_rows(lines)]
     return "\n".join(
         [" | ".join(CALENDAR_COLUMNS), " | ".join("---" for _ in CALENDAR_COLUMNS), *rows]
     )

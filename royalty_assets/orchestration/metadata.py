@@ -1,5 +1,6 @@
 """What people read beside a partition in the UI: counts, rates, money, hashes and files."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,27 @@ _SCHEMAS: dict[Stage, dict[str, pl.DataType]] = {
     Stage.PAYOUTS: PAYOUT_SCHEMA,
     Stage.STATEMENTS: PAYEE_LINE_SCHEMA,
 }
+
+
+def plain_markdown(text: str) -> str:
+    """A text from outside as Markdown that shows just that: no markup, no link, no second line.
+
+    The UI's own escaping is not relied on: what is shown elsewhere is the same Markdown.
+    """
+    in_one_line = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+    # CommonMark §2.4: any ASCII punctuation may stand behind a backslash. Entities are kept from
+    # meaning anything by the ampersand's own.
+    return _MARKUP.sub(_as_written, in_one_line)
+
+
+def _as_written(found: re.Match[str]) -> str:
+    return _ENTITIES.get(found[0]) or f"\\{found[0]}"
+
+
+_MARKUP = re.compile(r"[\\`*_{}\[\]()<>#!|~&:@]")
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "|": "&#124;", ":": "&#58;", "@": "&#64;"}
 
 
 def column_schema(stage: Stage) -> Mapping[str, Any]:
@@ -109,7 +131,7 @@ def _payout_tables(context: PipelineContext, batch: Batch) -> dict[str, Any]:
                     "| payee | currency | paid |",
                     "|---|---|---:|",
                     *(
-                        f"| {name} | {currency} | {format_money(atoms, currency)} |"
+                        f"| {plain_markdown(name)} | {currency} | {format_money(atoms, currency)} |"
                         for name, currency, atoms in top_payees(payouts, 10)
                     ),
                 ]

@@ -18,7 +18,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from royalty_assets.domain.batches import Commit, Stage
 from royalty_assets.domain.feeds import Feed
-from royalty_assets.orchestration.metadata import commit_metadata
+from royalty_assets.orchestration.metadata import commit_metadata, plain_markdown
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.checks import checks_of
 from royalty_assets.pipeline.context import Outcome
@@ -133,7 +133,7 @@ def _newest_materialisation(
 def _told(findings: list[str]) -> Mapping[str, Any]:
     if not findings:
         return {}
-    shown = "\n".join(f"- {finding}" for finding in findings[:FINDINGS_SHOWN_MAX])
+    shown = "\n".join(f"- {plain_markdown(finding)}" for finding in findings[:FINDINGS_SHOWN_MAX])
     return {
         "findings": dg.MetadataValue.md(shown),
         "number_of_findings": dg.MetadataValue.int(len(findings)),

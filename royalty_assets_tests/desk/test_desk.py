@@ -155,7 +155,52 @@ def test_a_form_without_the_pages_token_is_refused(desk, context):
 
 
 def test_another_host_name_is_not_answered(desk):
-    assert desk.get("/", headers={"host": "evil.example"}).status_code == 400
+    refused = desk.get("/", headers={"host": "evil.example"})
+    assert refused.status_code == 400
+    assert "frame-ancestors 'none'" in refused.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({"content": b"x" * (22 << 20)}, 413), ({"content": iter([b"csrf=x"])}, 411)],
+)
+def test_a_form_without_measure_is_refused_unread(desk, body, status):
+    refused = desk.post("/decide", **body)
+    assert refused.status_code == status
+    assert refused.headers["x-content-type-options"] == "nosniff"
+
+
+SQL = "Robert'); DROP TABLE batches; --"
+
+
+def test_quotes_and_sql_in_every_text_are_texts(tmp_path):
+    context = inbox_context(tmp_path, rejected_fraction_max=1)
+    row = f'{{}},DE,{{}},"{SQL}","{SQL}",7,0.70,EUR\n'
+    (tmp_path / "inbox" / f"{SQL}.csv").write_text(
+        HEADER + row.format("2025-03-02", "") + row.format(SQL, SQL)
+    )
+    (tmp_path / "catalog/c.csv").write_text(
+        f'recording_id,isrc,title,artist\n"{SQL}",USUM70600055,"{SQL} 2","{SQL}"\n'
+    )
+    run_month(context, MARCH)
+    (question,) = questions(context)
+    with (
+        serve(SimpleNamespace(app=make_desk(context))) as url,
+        httpx.Client(base_url=url, follow_redirects=True) as client,
+    ):
+        sit_down(client, SQL)
+        assert SQL in html.unescape(client.get("/", params={"q": SQL}).text)
+        asked = {"subject": question.subject, "search": SQL}
+        assert SQL in html.unescape(client.get("/question", params=asked).text)
+        assert client.get("/", params={"feed": SQL, "state": SQL, "kind": SQL}).status_code == 200
+        decision = {"subject": question.subject, "decision": "defer", "why": SQL}
+        post(client, "/decide", until="2030-01-01", **decision)
+    (decided,) = context.registry.adjudications()
+    assert (decided.who, decided.why) == (SQL, SQL)
+    assert context.registry.batches("reports", "validated", MARCH.key)
+    assert list(context.registry.dead_letters("' OR 1=1 --", limit=5)) == []
+    assert {letter["source"] for letter in context.registry.dead_letters()} == {f"{SQL}.csv"}
+    context.registry.close()
 
 
 def test_the_way_back_leads_nowhere_else(desk):
