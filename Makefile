@@ -6,8 +6,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui desk test test-long lint format bench bench-matching bench-lookups bench-payouts bench-verify \
-	fuzz lock clean
+.PHONY: help demo ui desk test test-long lint format bench bench-matching bench-lookups bench-payouts \
+	bench-verify fuzz audit lock clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,10 @@ bench-payouts: .venv/dev ## Pay 1, 2.5 and 5 million ledger rows out beside Duck
 fuzz: .venv/dev ## Fuzz the report readers with atheris (FUZZ_SECONDS=60).
 	@$(BIN)/uv pip install --quiet atheris
 	@$(BIN)/python -m royalty_assets_tests.fuzzing -max_total_time=$${FUZZ_SECONDS:-60}
+
+audit: .venv/uv ## Ask the advisory service about every locked dependency.
+	@$(BIN)/uv tool run --quiet pip-audit==2.10.1 --disable-pip --require-hashes --progress-spinner off \
+		-r requirements/runtime.lock -r requirements/dev.lock
 
 lock: .venv/uv ## Resolve the dependencies anew into requirements/.
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile pyproject.toml --universal \

@@ -260,7 +260,7 @@ def test_a_demo_is_signed_verified_and_one_flipped_bit_of_it_is_found(calm, tmp_
 
 def test_what_a_run_left_that_died_is_shown_and_then_removed(calm, tmp_path):
     home = tmp_path / "copy"
-    shutil.copytree(calm[0], home)
+    copy_project(calm[0], home)
     copy_lake(calm[0], home)
     assert "Nothing older than 7d" in run("gc", home).stdout
     (home / "spool/old").mkdir(parents=True)
