@@ -65,7 +65,7 @@ fuzz: .venv/dev ## Fuzz the report readers with atheris (FUZZ_SECONDS=60).
 	@$(BIN)/python -m royalty_assets_tests.fuzzing -max_total_time=$${FUZZ_SECONDS:-60}
 
 audit: .venv/uv ## Ask the advisory service about every locked dependency.
-	@$(BIN)/uv tool run --quiet pip-audit==2.10.1 --disable-pip --require-hashes --progress-spinner off \
+	@$(BIN)/uv tool run --quiet pip-audit==2.10.1 --strict --disable-pip --require-hashes --progress-spinner off \
 		-r requirements/runtime.lock -r requirements/dev.lock
 
 lock: .venv/uv ## Resolve the dependencies anew into requirements/.
