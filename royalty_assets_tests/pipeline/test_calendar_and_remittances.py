@@ -17,7 +17,7 @@ from royalty_assets.pipeline.month import post_ledger
 from royalty_assets.pipeline.payouts import pay_out
 from royalty_assets.pipeline.pool import take_pool
 from royalty_assets.settings import load_project
-from royalty_assets_tests.databases import settings_of
+from royalty_assets_tests.databases import settings_of, url_of
 from royalty_assets_tests.pipeline.test_reports import (
     LINE,
     MARCH,
@@ -166,10 +166,11 @@ def test_the_calendar_is_printed_and_a_blocked_month_is_not_paid_out(tmp_path):
     asyncio.run(take_pool(context, context.project.feed("reports"), MARCH))
     post_ledger(context, MARCH)
     context.registry.close()
-    printed = CliRunner().invoke(app, ["calendar", str(home)], env={"COLUMNS": "80"})
+    database = {"ROYALTY_ASSETS_REGISTRY_URL": url_of(home)}
+    printed = CliRunner().invoke(app, ["calendar", str(home)], env=database | {"COLUMNS": "80"})
     assert "2024-03-01" in printed.stdout
     assert "arrived" in printed.stdout
-    payouts = CliRunner().invoke(app, ["payouts", str(home)], env={"COLUMNS": "200"})
+    payouts = CliRunner().invoke(app, ["payouts", str(home)], env=database | {"COLUMNS": "200"})
     assert payouts.exit_code == 1
     assert "no remittance is recorded" in payouts.stderr
 
