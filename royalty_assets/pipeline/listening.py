@@ -17,7 +17,7 @@ from royalty_assets.domain.pool_sharing import ARTIST_SCHEMA, FeedSharing, first
 from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.pipeline.match import LISTENING, LISTENING_READ, USAGE
-from royalty_assets.storage.lake import read_frame
+from royalty_assets.storage.lake import read_frame, write_frame
 
 ROWS_IN_MEMORY_MAX = 2_000_000
 
@@ -122,7 +122,7 @@ def _deal(
         by_part = dealt.partition_by("part", as_dict=True, include_key=False)
         for (part,), frame in by_part.items():
             path = folder / f"{part}-{len(files[part])}.parquet"
-            frame.write_parquet(path, compression="lz4")
+            write_frame(path, frame, compression="lz4")
             files[part].append(path)
 
     pending: list[pl.DataFrame] = []

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from royalty_assets.domain.batches import Batch, LakeObject
 from royalty_assets.sources.payloads import Payload
-from royalty_assets.storage.lake import Lake
+from royalty_assets.storage.lake import Lake, damaged
 
 _SCHEMA = pa.schema(
     [
@@ -70,19 +71,27 @@ def put_payloads(
 
 
 def stored_payloads(lake: Lake, objects: Iterable[LakeObject]) -> Iterator[StoredPayload]:
-    """The payloads in these objects, each read piece by piece."""
+    """The payloads in these objects, each read piece by piece.
+
+    Raises:
+        LakeError: if an object is not there, or damaged.
+    """
     for stored in objects:
-        with pq.ParquetFile(lake.local_path(stored), memory_map=False) as file:
-            rows = (
-                row
-                for group in range(file.num_row_groups)
-                for row in file.read_row_group(group).to_pylist()
-            )
-            for (name, sha256), pieces in groupby(
-                rows, key=lambda row: (row["payload_name"], row["payload_sha256"])
-            ):
-                chunks = (piece["body"] for piece in pieces)
-                yield StoredPayload(name, sha256, stored.size_bytes, chunks)
+        for (name, sha256), pieces in groupby(
+            _rows(lake, stored), key=lambda row: (row["payload_name"], row["payload_sha256"])
+        ):
+            chunks = (piece["body"] for piece in pieces)
+            yield StoredPayload(name, sha256, stored.size_bytes, chunks)
+
+
+def _rows(lake: Lake, stored: LakeObject) -> Iterator[dict[str, Any]]:
+    path = lake.local_path(stored)
+    try:
+        with pq.ParquetFile(path, memory_map=False) as file:
+            for group in range(file.num_row_groups):
+                yield from file.read_row_group(group).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise damaged(stored, error) from error
 
 
 def payload_names(lake: Lake, stored: LakeObject) -> list[tuple[str, str, int]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -31,6 +31,8 @@ RENEWED_AFTER = timedelta(hours=1)
 It is an orphan then, or listed already. What removes orphans by their age leaves it alone until
 whoever put it had the time to commit.
 """
+_PROBE_BYTES = 1 << 16
+"""Written where a frame could not be, so that the disk itself says what is wrong with it."""
 
 Clock = Callable[[], datetime]
 
@@ -247,13 +249,43 @@ def put_frame(lake: Lake, folder: str, label: str, frame: pl.DataFrame) -> LakeO
         folder,
         label,
         frame.height,
-        lambda path: frame.write_parquet(path, compression="zstd", compression_level=1),
+        lambda path: write_frame(path, frame, compression="zstd", compression_level=1),
     )
 
 
+def write_frame(path: Path, frame: pl.DataFrame, **options: Any) -> None:
+    """Write a frame as Parquet.
+
+    Raises:
+        OSError: if the disk does not take it. Polars tells a full disk as a broken file.
+    """
+    try:
+        frame.write_parquet(path, **options)
+    except pl.exceptions.ComputeError:
+        with path.open("ab", buffering=0) as file:
+            file.write(bytes(_PROBE_BYTES))
+            os.fsync(file.fileno())
+        raise
+
+
 def read_frame(lake: Lake, stored: LakeObject, columns: list[str] | None = None) -> pl.DataFrame:
-    """The frame in an object."""
-    return pl.read_parquet(lake.local_path(stored), columns=columns, memory_map=False)
+    """The frame in an object.
+
+    Raises:
+        LakeError: if the object is not there, or damaged.
+    """
+    try:
+        return pl.read_parquet(lake.local_path(stored), columns=columns, memory_map=False)
+    except pl.exceptions.ComputeError as error:
+        raise damaged(stored, error) from error
+
+
+def damaged(stored: LakeObject, error: Exception) -> LakeError:
+    """What to raise where an object's bytes are no longer what a reader can read."""
+    return LakeError(
+        f"{stored.path} cannot be read ({error}); `royalty-assets verify` says what is damaged, "
+        "and a backup or its stage, run again, puts it right"
+    )
 
 
 def read_table(lake: Lake, stored: LakeObject, schema: dict[str, pl.DataType]) -> pl.DataFrame:

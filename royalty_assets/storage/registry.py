@@ -313,6 +313,30 @@ class Registry:
         with self._engine.connect() as connection:
             return _in_utc(connection.execute(query).scalar_one())
 
+    def turns_without_commit(self, before: datetime) -> list[tuple[str, Stage, str, str, datetime]]:
+        """(feed, stage, partition, holder, when) of turns after which nothing was committed.
+
+        Args:
+            before: turns that were taken later may be at work still, and are left out.
+        """
+        turns, commits = tables.turns.c, tables.commits.c
+        committed = sa.exists().where(
+            commits.feed == turns.feed,
+            commits.stage == turns.stage,
+            commits.partition_key == turns.partition_key,
+            commits.committed_at >= turns.taken_at,
+        )
+        query = (
+            sa.select(turns.feed, turns.stage, turns.partition_key, turns.holder, turns.taken_at)
+            .where(turns.taken_at < before.astimezone(UTC), ~committed)
+            .order_by(turns.feed, turns.stage, turns.partition_key)
+        )
+        with self._engine.connect() as connection:
+            return [
+                (feed, Stage(stage), key, holder, _in_utc(at))
+                for feed, stage, key, holder, at in connection.execute(query)
+            ]
+
     def commit_of_revision(
         self, feed: str, stage: Stage, partition_key: str, revision: int
     ) -> Commit | None:
