@@ -16,6 +16,7 @@ from pydantic import ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from royalty_assets.domain.feeds import HttpSource, InboxSource, Project
+from royalty_assets.logs import LogFormat, LogLevel, configure_logs
 
 CONFIG_NAME = "feeds.yaml"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -42,6 +43,9 @@ class Settings(BaseSettings):
         lake_cache_size: what they may take together, as ``10GB``.
         signing_key: the private key that the log is signed with, as ``keys new`` prints it; by
             default the one in the home's ``keys/``.
+        log_format: ``text`` for people or ``json`` for programs; the command line writes its log
+            to standard error where this or ``log_level`` is set.
+        log_level: the least that is worth a line.
     """
 
     model_config = SettingsConfigDict(env_prefix="ROYALTY_ASSETS_", frozen=True)
@@ -54,6 +58,8 @@ class Settings(BaseSettings):
     lake_cache_folder: Path | None = None
     lake_cache_size: ByteSize = Field(default=ByteSize(10_000_000_000), gt=0)
     signing_key: SecretStr = SecretStr("")
+    log_format: LogFormat | None = None
+    log_level: LogLevel | None = None
 
     @property
     def registry(self) -> str:
@@ -92,6 +98,22 @@ class Settings(BaseSettings):
     def dagster_home(self) -> Path:
         """Where Dagster keeps the project's records."""
         return self.home.resolve() / "dagster"
+
+
+def configure_logs_as_set() -> None:
+    """Write the log to standard error, if the environment asks for it.
+
+    Raises:
+        SettingsError: if it asks for what there is not.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = f"ROYALTY_ASSETS_{problem['loc'][0]}".upper()
+        raise SettingsError(f"{name} cannot be used: {problem['msg']}") from None
+    if settings.log_format or settings.log_level:
+        configure_logs(settings.log_format or "text", settings.log_level or "INFO")
 
 
 class _Loader(yaml.SafeLoader):

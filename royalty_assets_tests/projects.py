@@ -43,6 +43,14 @@ def demo_project(scenario: Scenario, url: str) -> Project:
     return Project.model_validate(content)
 
 
+class FullLake(LocalLake):
+    """A lake whose disk is full: what is put there is written to /dev/full."""
+
+    def put(self, folder, label, rows, write):  # noqa: ARG002
+        write(Path("/dev/full"))
+        raise AssertionError("a full disk has taken something")
+
+
 @contextmanager
 def demo_context(
     home: Path, scenario: Scenario = SMALL, faults: FaultPlan | None = None

@@ -50,24 +50,22 @@ Home = Annotated[Path, typer.Argument(envvar="ROYALTY_ASSETS_HOME", help="The pr
 Month = Annotated[str | None, typer.Option(help="One accounting period, as 2025-03.")]
 
 
-def _can_be_mended(error: Exception) -> bool:
-    """Whether the error is one of those that say what to do; looked up only when there is one."""
+def _told(error: Exception) -> str | None:
+    """What an error says to do; None if it is a fault. Looked up only when there is one."""
     from royalty_assets.audit.keys import SigningKeyError
     from royalty_assets.audit.notes import NoteError
     from royalty_assets.orchestration.run_lock import AnotherRunError
-    from royalty_assets.pipeline.context import StageBlockedError
+    from royalty_assets.pipeline.failures import failure_of
     from royalty_assets.sources.linkage_files import LinkageFileError
     from royalty_assets.sources.templates import TemplateError
-    from royalty_assets.storage.database import DatabaseAccessError
-    from royalty_assets.storage.lake import LakeError
 
     by_what_they_say = (
         SettingsError | TemplateError | LinkageFileError | SigningKeyError | NoteError
     )
-    return isinstance(
-        error,
-        by_what_they_say | AnotherRunError | StageBlockedError | DatabaseAccessError | LakeError,
-    )
+    if isinstance(error, by_what_they_say | AnotherRunError):
+        return str(error)
+    failure = failure_of(error)
+    return None if failure is None else failure.problem
 
 
 @contextmanager
@@ -79,10 +77,11 @@ def told_errors() -> Iterator[None]:
         complaints.print("interrupted; run it again, and it goes on where it was", style="bold red")
         raise typer.Exit(130) from None
     except Exception as error:
-        if not _can_be_mended(error):
+        told = _told(error)
+        if told is None:
             raise
         complaints.print("error:", style="bold red", end=" ")
-        complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        complaints.print(told, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
 
 

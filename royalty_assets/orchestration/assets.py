@@ -14,6 +14,7 @@ import dagster as dg
 from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.feeds import Feed, HttpSource, Project
 from royalty_assets.domain.windows import Cadence, Partition
+from royalty_assets.logs import bound
 from royalty_assets.orchestration.metadata import column_schema
 from royalty_assets.orchestration.partitions import (
     feed_partitions,
@@ -22,16 +23,19 @@ from royalty_assets.orchestration.partitions import (
 )
 from royalty_assets.orchestration.reporting import Result, report_outcomes
 from royalty_assets.orchestration.session import PipelineSession
+from royalty_assets.pipeline.attempts import StageCall, attempted, with_second_try
 from royalty_assets.pipeline.catalog import take_catalog
 from royalty_assets.pipeline.checkpoints import sign_checkpoint
 from royalty_assets.pipeline.checks import checks_of
 from royalty_assets.pipeline.context import (
+    CATALOG_FEED,
     CATALOG_PARTITION,
+    LEDGER_FEED,
     Outcome,
     PipelineContext,
-    StageBlockedError,
 )
-from royalty_assets.pipeline.contracts import take_contracts
+from royalty_assets.pipeline.contracts import CONTRACTS_FEED, take_contracts
+from royalty_assets.pipeline.failures import failure_of
 from royalty_assets.pipeline.ingest import ingest
 from royalty_assets.pipeline.match import match
 from royalty_assets.pipeline.month import post_ledger
@@ -39,8 +43,6 @@ from royalty_assets.pipeline.payouts import pay_out
 from royalty_assets.pipeline.pool import take_pool
 from royalty_assets.pipeline.statements import state
 from royalty_assets.pipeline.validate import validate
-from royalty_assets.storage.lake import LakeError
-from royalty_assets.storage.registry import RegistryConflictError
 
 CATALOG_KEY = dg.AssetKey(["catalog"])
 LEDGER_KEY = dg.AssetKey(["ledger"])
@@ -51,8 +53,6 @@ STATEMENTS_KEY = dg.AssetKey(["statements"])
 # Neighbouring stages take ranges of different sizes, so that a backfill runs them apart and one
 # red partition does not hold its siblings.
 _PARTITIONS_PER_RUN = {Stage.RAW: 24, Stage.VALIDATED: 16, Stage.MATCHED: 12}
-
-StageCall = Callable[[PipelineContext, list[Partition]], Iterable[Outcome]]
 
 
 def stage_key(feed: Feed, stage: Stage) -> dg.AssetKey:
@@ -84,10 +84,14 @@ def _feed_assets(feed: Feed) -> list[dg.AssetsDefinition]:
         return _in_loop(ingest(context, feed, wanted))
 
     def validated(context: PipelineContext, wanted: list[Partition]) -> Iterable[Outcome]:
-        return _each(wanted, lambda partition: validate(context, feed, partition))
+        return _each(
+            feed.name, Stage.VALIDATED, wanted, lambda partition: validate(context, feed, partition)
+        )
 
     def matched(context: PipelineContext, wanted: list[Partition]) -> Iterable[Outcome]:
-        return _each(wanted, lambda partition: match(context, feed, partition))
+        return _each(
+            feed.name, Stage.MATCHED, wanted, lambda partition: match(context, feed, partition)
+        )
 
     about = feed.description or feed.name
     return [
@@ -139,7 +143,12 @@ def _stage_asset(
 
 def _pool_asset(feed: Feed, months: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     def pool(context: PipelineContext, wanted: list[Partition]) -> Iterable[Outcome]:
-        return _each(wanted, lambda month: asyncio.run(take_pool(context, feed, month)))
+        return _each(
+            feed.name,
+            Stage.POOL,
+            wanted,
+            lambda month: asyncio.run(take_pool(context, feed, month)),
+        )
 
     spec = dg.AssetSpec(
         stage_key(feed, Stage.POOL),
@@ -159,7 +168,7 @@ def _ledger_asset(
     project: Project, months: dg.TimeWindowPartitionsDefinition
 ) -> dg.AssetsDefinition:
     def ledger(context: PipelineContext, wanted: list[Partition]) -> Iterable[Outcome]:
-        return _each(wanted, lambda month: post_ledger(context, month))
+        return _each(LEDGER_FEED, Stage.LEDGER, wanted, lambda month: post_ledger(context, month))
 
     matched = [stage_key(feed, Stage.MATCHED) for feed in project.feeds]
     pools = [stage_key(feed, Stage.POOL) for feed in project.feeds if feed.has_pool]
@@ -179,7 +188,7 @@ def _ledger_asset(
 
 def _payouts_asset(months: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     def payouts(context: PipelineContext, wanted: list[Partition]) -> Iterable[Outcome]:
-        return _each(wanted, lambda month: pay_out(context, month))
+        return _each(LEDGER_FEED, Stage.PAYOUTS, wanted, lambda month: pay_out(context, month))
 
     spec = dg.AssetSpec(
         PAYOUTS_KEY,
@@ -198,7 +207,7 @@ def _payouts_asset(months: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefini
 
 def _statements_asset(months: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     def statements(context: PipelineContext, wanted: list[Partition]) -> Iterable[Outcome]:
-        return _each(wanted, lambda month: state(context, month))
+        return _each(LEDGER_FEED, Stage.STATEMENTS, wanted, lambda month: state(context, month))
 
     spec = dg.AssetSpec(
         STATEMENTS_KEY,
@@ -231,9 +240,15 @@ def _catalog_asset(project: Project) -> dg.AssetsDefinition:
     def catalog(
         context: dg.AssetExecutionContext, session: dg.ResourceParam[PipelineSession]
     ) -> Iterator[Result]:
-        outcome = _told_if_blocked(CATALOG_PARTITION, lambda: take_catalog(session.context))
+        with bound(run_id=context.run_id):
+            outcome = attempted(
+                CATALOG_FEED,
+                Stage.CATALOG,
+                CATALOG_PARTITION,
+                lambda: take_catalog(session.context),
+            )
         yield from report_outcomes(context, session, CATALOG_KEY, None, Stage.CATALOG, [outcome])
-        sign_checkpoint(session.context)
+        _sign(session)
 
     return catalog
 
@@ -260,7 +275,13 @@ def _contracts_asset() -> dg.AssetsDefinition:
     def contracts(
         context: dg.AssetExecutionContext, session: dg.ResourceParam[PipelineSession]
     ) -> Iterator[Result]:
-        outcome = _told_if_blocked(CATALOG_PARTITION, lambda: take_contracts(session.context))
+        with bound(run_id=context.run_id):
+            outcome = attempted(
+                CONTRACTS_FEED,
+                Stage.CONTRACTS,
+                CATALOG_PARTITION,
+                lambda: take_contracts(session.context),
+            )
         yield from report_outcomes(
             context, session, CONTRACTS_KEY, None, Stage.CONTRACTS, [outcome]
         )
@@ -300,11 +321,29 @@ def _asset(
         context: dg.AssetExecutionContext, session: dg.ResourceParam[PipelineSession]
     ) -> Iterator[Result]:
         wanted = partitions_of_run(context, cadence)
-        outcomes = call(session.context, wanted)
-        yield from report_outcomes(context, session, spec.key, feed, stage, outcomes)
-        sign_checkpoint(session.context)
+        with bound(run_id=context.run_id):
+            outcomes = with_second_try(session.context, wanted, call)
+            yield from report_outcomes(context, session, spec.key, feed, stage, outcomes)
+            _sign(session)
 
     return stage_asset
+
+
+def _sign(session: PipelineSession) -> None:
+    """Sign what has been committed.
+
+    Raises:
+        dagster.Failure: if it cannot be; what is committed stays, and the next run signs it.
+    """
+    try:
+        sign_checkpoint(session.context)
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        raise dg.Failure(
+            f"what is committed is not signed yet: {failure.problem}", allow_retries=False
+        ) from error
 
 
 def partitioned_check(
@@ -329,18 +368,11 @@ def partitioned_check(
 
 
 def _each(
-    partitions: Iterable[Partition], call: Callable[[Partition], Outcome]
+    name: str, stage: Stage, partitions: Iterable[Partition], call: Callable[[Partition], Outcome]
 ) -> Iterator[Outcome]:
-    """Call a stage on each partition; one that is blocked is told, and the others go on."""
+    """Call a stage on each partition; one that cannot commit is told, and the others go on."""
     for partition in partitions:
-        yield _told_if_blocked(partition.key, partial(call, partition))
-
-
-def _told_if_blocked(partition_key: str, call: Callable[[], Outcome]) -> Outcome:
-    try:
-        return call()
-    except (StageBlockedError, LakeError, RegistryConflictError) as error:
-        return Outcome(partition_key, None, problem=str(error))
+        yield attempted(name, stage, partition.key, partial(call, partition))
 
 
 def _in_loop(outcomes: AsyncGenerator[Outcome, None]) -> Iterator[Outcome]:

@@ -17,13 +17,19 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from royalty_assets.domain.batches import Commit, Stage
+from royalty_assets.domain.failures import Actor, Failure, Remedy
 from royalty_assets.domain.feeds import Feed
 from royalty_assets.orchestration.metadata import commit_metadata, plain_markdown
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.checks import checks_of
-from royalty_assets.pipeline.context import Outcome
+from royalty_assets.pipeline.context import CATALOG_FEED, LEDGER_FEED, Outcome
+from royalty_assets.pipeline.contracts import CONTRACTS_FEED
 
 FINDINGS_SHOWN_MAX = 20
+FAILURES_METADATA = "failures"
+"""The name under which a failed step tells what became of each partition."""
+_OWNERS = {Stage.CATALOG: CATALOG_FEED, Stage.CONTRACTS: CONTRACTS_FEED}
+"""The registry's names of what belongs to no feed; the rest is the ledger's."""
 Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
@@ -38,25 +44,29 @@ def report_outcomes(
     """Tell Dagster of each outcome as it comes, and fail at the end if any could not commit.
 
     Raises:
-        dagster.Failure: naming each partition that has no commit, and why.
+        dagster.Failure: naming each partition that has no commit, why, and who acts. Dagster does
+            not try the step again: what may pass has had its second try (``pipeline.attempts``).
     """
     name = feed.name if feed is not None else str(stage)
+    owner = feed.name if feed is not None else _OWNERS.get(stage, LEDGER_FEED)
     is_range = context.has_partition_key is False and context.has_partition_key_range
     done: list[Outcome] = []
     for outcome in outcomes:
         session.on_outcome(name, stage, outcome)
         done.append(outcome)
         if outcome.commit is None:
-            context.log.error("%s %s: %s", name, outcome.partition_key, outcome.problem)
-        elif is_range:
+            continue
+        if is_range:
             _log_partition(context, session, key, feed, stage, outcome.commit)
         else:
             yield dg.MaterializeResult(
                 asset_key=key, metadata=commit_metadata(session.context, outcome.commit)
             )
-    if problems := [outcome for outcome in done if outcome.commit is None]:
+    failures = {o.partition_key: o.failure for o in done if o.failure is not None}
+    if failures:
         raise dg.Failure(
-            description="\n".join(f"{o.partition_key}: {o.problem}" for o in problems),
+            description="\n".join(f"{key}: {each.problem}" for key, each in failures.items()),
+            metadata={FAILURES_METADATA: dg.MetadataValue.json(_as_json(owner, stage, failures))},
             allow_retries=False,
         )
     commits = [outcome.commit for outcome in done if outcome.commit is not None]
@@ -69,6 +79,33 @@ def report_outcomes(
             severity=severity,
             metadata=_told(findings),
         )
+
+
+def _as_json(name: str, stage: Stage, failures: Mapping[str, Failure]) -> dict[str, Any]:
+    told = {
+        key: {"problem": each.problem, "remedy": str(each.remedy), "actor": str(each.actor)}
+        for key, each in failures.items()
+    }
+    return {"feed": name, "stage": str(stage), "partitions": told}
+
+
+def failures_of_run(
+    instance: dg.DagsterInstance, run_id: str
+) -> dict[tuple[str, str, str], Failure]:
+    """(feed, stage, partition key) → failure, as ``report_outcomes`` told them of a run."""
+    found: dict[tuple[str, str, str], Failure] = {}
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        event = entry.dagster_event
+        told = None if event is None else event.step_failure_data.user_failure_data
+        value = None if told is None else told.metadata.get(FAILURES_METADATA)
+        if isinstance(value, dg.JsonMetadataValue) and isinstance(value.data, dict):
+            found |= {
+                (value.data["feed"], value.data["stage"], key): Failure(
+                    each["problem"], Remedy(each["remedy"]), Actor(each["actor"])
+                )
+                for key, each in value.data["partitions"].items()
+            }
+    return found
 
 
 def _findings(

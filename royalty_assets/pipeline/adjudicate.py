@@ -13,9 +13,12 @@ from royalty_assets.domain.adjudication import (
     standings,
 )
 from royalty_assets.domain.money import format_atoms, to_atoms
+from royalty_assets.logs import log_of
 from royalty_assets.pipeline.catalog import catalog_in_force, load_catalog
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.pipeline.questions import Question
+
+_log = log_of(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,12 @@ def rule_on(
     )
     if known is None:
         known = known_recordings(context)
-    return context.registry.add_adjudication(checked(decision, standing, known), ruling.seen)
+    recorded = context.registry.add_adjudication(checked(decision, standing, known), ruling.seen)
+    _log.info(
+        "decision %d: %s by %s", recorded.number, recorded.action, recorded.who,
+        extra={"decision": recorded.number, "subject": recorded.subject},
+    )  # fmt: skip
+    return recorded
 
 
 def _meant(standing: Standing, ruling: Ruling) -> Action:

@@ -25,6 +25,7 @@ from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
     StageBlockedError,
+    StageWaitingError,
     begin,
     commit_batch,
     standing,
@@ -222,7 +223,7 @@ def catalog_in_force(context: PipelineContext) -> tuple[str, Batch]:
     """
     commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
     if commit is None:
-        raise StageBlockedError("no catalog is committed yet; materialise the catalog first")
+        raise StageWaitingError("no catalog is committed yet; materialise the catalog first")
     (batch,) = context.registry.batches_by_id(commit.batch_ids)
     return batch.input_sha256, batch
 

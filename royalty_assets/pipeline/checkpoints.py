@@ -13,8 +13,11 @@ from pathlib import Path
 from royalty_assets.audit.keys import RING_FOLDER, SigningKeyError, read_ring
 from royalty_assets.audit.leaves import text_sha256
 from royalty_assets.audit.notes import Checkpoint, SigningKey, parse_note, sign_note
+from royalty_assets.logs import log_of
 from royalty_assets.pipeline.context import PipelineContext, StageBlockedError
 from royalty_assets.storage.registry import RegistryConflictError, SignedCheckpoint
+
+_log = log_of(__name__)
 
 NEWEST_FILE = "checkpoints/newest.note"
 _ATTEMPTS = 5
@@ -52,6 +55,7 @@ def sign_checkpoint(context: PipelineContext) -> SignedCheckpoint | None:
         except RegistryConflictError:
             continue  # another process has signed meanwhile; what it left out is signed now
         _keep(context.home / NEWEST_FILE, signed.note)
+        _log.info("checkpoint %d is signed: %d leaves", signed.number, size)
         return signed
     raise RegistryConflictError("others are signing the log all the time; run it again")
 

@@ -28,6 +28,7 @@ from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import BALANCE_SCHEMA, HELD_SCHEMA
 from royalty_assets.domain.statements import Statement
 from royalty_assets.domain.windows import Partition
+from royalty_assets.logs import log_of
 from royalty_assets.pipeline.catalog import catalog_in_force
 from royalty_assets.pipeline.checkpoints import sign_checkpoint
 from royalty_assets.pipeline.context import (
@@ -55,6 +56,8 @@ from royalty_assets.pipeline.periods import (
 )
 from royalty_assets.pipeline.statements import stated, statements
 from royalty_assets.storage.lake import put_frame, read_frame
+
+_log = log_of(__name__)
 
 PERIOD_KIND = "period"
 """The kind of a closed period's leaf in the log."""
@@ -260,6 +263,7 @@ def close(context: PipelineContext, month: Partition, who: str, why: str = "") -
         (PERIOD_KIND, period_of(month).label, combined_sha256([content])),
     ]  # fmt: skip
     context.registry.commit_partition(commit, turn, leaves)
+    _log.info("%s is closed by %s", month.key[:7], who, extra={"partition": month.key})
     sign_checkpoint(context)
     return commit
 

@@ -10,15 +10,18 @@ from royalty_assets.audit.leaves import manifest_text
 from royalty_assets.audit.notes import SigningKey
 from royalty_assets.domain.adjudication import Rule
 from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, combined_sha256
+from royalty_assets.domain.failures import Failure
 from royalty_assets.domain.feeds import Project
 from royalty_assets.domain.matching import Matcher
 from royalty_assets.domain.windows import Partition
+from royalty_assets.logs import bound, log_of
 from royalty_assets.sources.inbox import Look, LookKey
 from royalty_assets.sources.templates import Template
 from royalty_assets.storage.lake import Lake
 from royalty_assets.storage.registry import Registry, Turn
 
 _Cut = TypeVar("_Cut")
+_log = log_of(__name__)
 
 CATALOG_FEED = "catalog"
 LEDGER_FEED = "ledger"
@@ -46,6 +49,10 @@ DATA_CHECKS = frozenset(
 
 class StageBlockedError(Exception):
     """A stage that cannot go on, and what to do so that it can."""
+
+
+class StageWaitingError(StageBlockedError):
+    """A stage whose input is not there yet; nothing is wrong with it."""
 
 
 def _utc_now() -> datetime:
@@ -122,13 +129,23 @@ class Outcome:
     Attributes:
         commit: in force now; None where the stage could not commit.
         changed: False if the commit in force was already made from this input.
-        problem: why there is no commit.
+        failure: why there is no commit; None where there is one.
     """
 
     partition_key: str
     commit: Commit | None
     changed: bool = True
-    problem: str | None = None
+    failure: Failure | None = None
+
+    @classmethod
+    def failed(cls, partition_key: str, failure: Failure) -> "Outcome":
+        """Of a partition that could not be committed."""
+        return cls(partition_key, None, failure=failure)
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no commit, in words."""
+        return None if self.failure is None else self.failure.problem
 
 
 def standing(
@@ -161,6 +178,7 @@ def begin(
     if (commit := look()) is not None:
         return commit
     turn = context.registry.take_turn(feed, stage, partition_key)
+    _log.debug("started: revision %d", turn.revision)
     return look() or turn
 
 
@@ -183,7 +201,7 @@ def green_input(
     """
     commit = context.registry.commit(feed, stage, partition_key)
     if commit is None:
-        raise StageBlockedError(
+        raise StageWaitingError(
             f"{feed}/{stage} is not committed for {partition_key}; materialise that first"
         )
     if not commit.is_green:
@@ -223,14 +241,16 @@ def commit_batch(
     if before is not None and before.content_sha256 == batch.content_sha256:
         return before
     next_one = replace(batch, revision=0 if before is None else before.revision + 1)
-    context.registry.commit_batch(
-        next_one,
-        turn,
-        decisions=decisions,
-        exceptions=exceptions(next_one),
-        subjects=subjects,
-        signature=signature_of(context, next_one),
-    )
+    with bound(batch=next_one.batch_id):
+        context.registry.commit_batch(
+            next_one,
+            turn,
+            decisions=decisions,
+            exceptions=exceptions(next_one),
+            subjects=subjects,
+            signature=signature_of(context, next_one),
+        )
+        _log.debug("batch %s is committed", next_one.batch_id)
     return next_one
 
 

@@ -15,6 +15,8 @@ from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage, comb
 from royalty_assets.domain.feeds import Feed, HttpSource, InboxSource
 from royalty_assets.domain.usage import RecordKind
 from royalty_assets.domain.windows import Cadence, Partition
+from royalty_assets.logs import bound, log_of
+from royalty_assets.pipeline.attempts import attempted_async
 from royalty_assets.pipeline.context import (
     Outcome,
     PipelineContext,
@@ -22,6 +24,7 @@ from royalty_assets.pipeline.context import (
     signature_of,
     standing,
 )
+from royalty_assets.pipeline.failures import failure_of
 from royalty_assets.pipeline.payload_store import (
     altered_payloads,
     payload_names,
@@ -33,11 +36,9 @@ from royalty_assets.sources.drops import open_drop
 from royalty_assets.sources.inbox import InboxSource as InboxReader
 from royalty_assets.sources.inbox import PartitionOfDay
 from royalty_assets.sources.payloads import Delivery, Payload, Source, SourceError
-from royalty_assets.storage.lake import LakeError
-from royalty_assets.storage.registry import (
-    DeadLetter,
-    RegistryConflictError,
-)
+from royalty_assets.storage.registry import DeadLetter
+
+_log = log_of(__name__)
 
 PARTITIONS_AT_ONCE = 2
 QUEUED_PAYLOADS_MAX = 8
@@ -81,27 +82,46 @@ async def ingest(
 ) -> AsyncGenerator[Outcome, None]:
     """Bring in a feed's partitions; yields each as soon as it is committed or has failed.
 
-    A partition that fails is told with its problem; the others go on.
+    A partition that fails is told with its problem; the others go on. Where the source cannot
+    even be opened, that is each one's problem.
     """
-    async with open_source(context, feed, feed.source, feed.records) as source:
-        if isinstance(source, InboxReader):
-            _tell_quarantined(context, feed, source)
-        under_way = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+    left = {partition.key for partition in partitions}
+    try:
+        async with open_source(context, feed, feed.source, feed.records) as source:
+            if isinstance(source, InboxReader):
+                _tell_quarantined(context, feed, source)
+            async for outcome in _ingest_all(context, feed, source, partitions):
+                left.discard(outcome.partition_key)
+                yield outcome
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None or not left:
+            raise
+        for key in sorted(left):
+            yield Outcome.failed(key, failure)
 
-        async def one(partition: Partition) -> Outcome:
-            async with under_way:
-                try:
-                    return await ingest_partition(context, feed, source, Stage.RAW, partition)
-                except (SourceError, LakeError, RegistryConflictError, OSError) as error:
-                    return Outcome(partition.key, None, problem=str(error))
 
-        tasks = [asyncio.create_task(one(partition)) for partition in partitions]
-        try:
-            for task in asyncio.as_completed(tasks):
-                yield await task
-        finally:
-            for task in tasks:
-                task.cancel()
+async def _ingest_all(
+    context: PipelineContext, feed: Feed, source: OpenSource, partitions: Sequence[Partition]
+) -> AsyncGenerator[Outcome, None]:
+    under_way = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+    async def one(partition: Partition) -> Outcome:
+        async with under_way:
+            return await attempted_async(
+                feed.name,
+                Stage.RAW,
+                partition.key,
+                lambda: ingest_partition(context, feed, source, Stage.RAW, partition),
+            )
+
+    tasks = [asyncio.create_task(one(partition)) for partition in partitions]
+    try:
+        for task in asyncio.as_completed(tasks):
+            yield await task
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def delivered(
@@ -173,7 +193,9 @@ async def ingest_partition(
             objects=tuple(stored.objects),
             counts={"payloads": len(stored.sha256s), "bytes": stored.size_bytes},
         )
-        registry.commit_batch(committed, turn, signature=signature_of(context, committed))
+        with bound(batch=committed.batch_id):
+            registry.commit_batch(committed, turn, signature=signature_of(context, committed))
+            _log.debug("batch %s is committed", committed.batch_id)
     commit = Commit(
         feed=feed.name,
         stage=stage,
@@ -335,6 +357,8 @@ def _tell_quarantined(context: PipelineContext, feed: Feed, source: InboxReader)
             for file in source.quarantined
         ],
     )
+    for file in source.quarantined:
+        _log.error("%s is in quarantine: %s", file.name, file.reason, extra={"feed": feed.name})
     context.registry.commit_partition(
         Commit(
             feed=feed.name,

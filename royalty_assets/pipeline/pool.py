@@ -13,6 +13,7 @@ import polars as pl
 
 from royalty_assets.domain import invariants
 from royalty_assets.domain.batches import Batch, Commit, Stage, combined_sha256
+from royalty_assets.domain.failures import Actor, Failure, Remedy
 from royalty_assets.domain.feeds import Feed, InboxSource
 from royalty_assets.domain.money import to_atoms
 from royalty_assets.domain.money_columns import atoms_to_series
@@ -29,6 +30,7 @@ from royalty_assets.pipeline.context import (
     green_input,
     standing,
 )
+from royalty_assets.pipeline.failures import failure_of
 from royalty_assets.pipeline.ingest import hive_folder, ingest_partition, open_source
 from royalty_assets.pipeline.payload_store import StoredPayload, stored_payloads
 from royalty_assets.pipeline.validate import VALIDATOR_VERSION
@@ -135,13 +137,17 @@ async def take_pool(context: PipelineContext, feed: Feed, month: Partition) -> O
             if isinstance(source, InboxReader) and source.quarantined:
                 first = source.quarantined[0]
                 told = f"the pool report {first.name} cannot be used: {first.reason}"
-                return Outcome(month.key, None, problem=told)
+                return Outcome.failed(month.key, Failure(told, Remedy.MEND, Actor.FEED_OWNER))
             raw = await ingest_partition(context, feed, source, Stage.POOL_REPORT, month)
-    except SourceError as error:
-        return Outcome(month.key, None, problem=str(error))
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        return Outcome.failed(month.key, failure)
     assert raw.commit is not None
     if not raw.commit.is_green:
-        return Outcome(month.key, None, problem=first_finding(raw.commit))
+        told = first_finding(raw.commit)
+        return Outcome.failed(month.key, Failure(told, Remedy.MEND, Actor.OPERATOR))
     return _validate(context, feed, month)
 
 

@@ -17,9 +17,10 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
 from aiolimiter import AsyncLimiter
@@ -33,6 +34,7 @@ from tenacity import (
 )
 
 from royalty_assets.domain.feeds import HttpSource
+from royalty_assets.logs import log_of
 from royalty_assets.sources.payloads import (
     CHUNK_BYTES,
     NotDeliveredError,
@@ -52,6 +54,7 @@ _TOLD_CHARACTERS_MAX = 200
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 
 _Answer = TypeVar("_Answer")
+_log = log_of(__name__)
 
 
 class _RetryLaterError(TransientSourceError):
@@ -190,6 +193,7 @@ class FeedClient:
             stop=stop_after_attempt(self._source.attempts),
             wait=self._wait,
             retry=retry_if_exception_type(TransientSourceError),
+            before_sleep=partial(self._tell_retry, url),
             reraise=True,
         )
         try:
@@ -229,6 +233,21 @@ class FeedClient:
             raise TransientSourceError(f"{url} could not be read: {detail}") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise PermanentSourceError(f"{url} cannot be asked: {error}") from None
+
+    def _tell_retry(self, url: str, state: RetryCallState) -> None:
+        """Log a request that is tried again, without its query: a link may hold a secret in it."""
+        error = state.outcome.exception() if state.outcome else None
+        parts = urlsplit(url)
+        place = f"{parts.hostname}{parts.path}"
+        told = self._without_token(str(error)).replace(url, place)
+        seconds = state.next_action.sleep if state.next_action else 0.0
+        _log.warning(
+            "%s; attempt %d, the next one in %.1f s",
+            told,
+            state.attempt_number,
+            seconds,
+            extra={"host": parts.hostname, "path": parts.path, "attempt": state.attempt_number},
+        )
 
     def _require_success(self, response: httpx.Response, url: str) -> None:
         status = response.status_code
