@@ -36,6 +36,7 @@ from royalty_assets.cli.options import (
     month_of,
     told_errors,
 )
+from royalty_assets.cli.status import status_command
 from royalty_assets.demo import (
     DEMO_MARK,
     DEMO_SCENARIO,
@@ -47,7 +48,12 @@ from royalty_assets.demo import (
 from royalty_assets.domain.money import format_atoms, minor_unit_decimals
 from royalty_assets.domain.money_columns import AMOUNT_DTYPE, series_to_atoms
 from royalty_assets.domain.spreadsheet_cells import as_text_cell
-from royalty_assets.settings import Settings, SettingsError, load_project
+from royalty_assets.settings import (
+    Settings,
+    SettingsError,
+    configure_logs_as_set,
+    load_project,
+)
 from royalty_assets.simulator.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -325,6 +331,7 @@ def _model(name: str, parameters: list[str]) -> "AllocationModel":
 periods.add_to(app)
 app.add_typer(registry.registry_app, name="registry")
 upkeep.add_to(app)
+app.command("status")(status_command)
 
 
 @app.command("dead-letters")
@@ -886,3 +893,5 @@ def _root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    with told_errors():
+        configure_logs_as_set()

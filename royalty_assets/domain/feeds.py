@@ -351,7 +351,16 @@ class DriftConfig(_Configured):
 
 
 _PROJECT_ASSETS = frozenset(
-    {"catalog", "closing", "contracts", "deliveries", "ledger", "payouts", "statements"}
+    {
+        "catalog",
+        "closing",
+        "contracts",
+        "deliveries",
+        "ledger",
+        "payouts",
+        "statements",
+        "unfinished",
+    }
 )
 
 

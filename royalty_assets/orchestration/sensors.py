@@ -2,25 +2,29 @@
 
 A tick is one listing request under a time budget; downloading is the asset's work. The plan is a
 pure function of listing and cursor. A delivery is known by its content: the run key holds the
-version, so a re-sent hour runs again and an hour that is listed twice does not.
+version, so a re-sent hour runs again and an hour that is listed twice does not. What failed is
+requested again later (``again``).
 """
 
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
-from royalty_assets.domain.batches import Stage
+from royalty_assets.domain.batches import Stage, combined_sha256
 from royalty_assets.domain.feeds import Feed, InboxSource
 from royalty_assets.domain.windows import Partition
+from royalty_assets.orchestration.again import RUNS_LOOKED_AT, due_again, failed_partitions
 from royalty_assets.orchestration.assets import CATALOG_KEY, stage_key
 from royalty_assets.orchestration.session import PipelineSession
+from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.pipeline.ingest import deliveries
+from royalty_assets.pipeline.status import is_settled
 from royalty_assets.sources.payloads import Delivery, SourceError
 
 TICK_SECONDS_MAX = 30.0
@@ -146,10 +150,54 @@ def delivery_sensor(
             )
             for delivery in requested
         ]
+        requests += _requests_again(
+            context.instance, session, feed, listed, [r.partition_key for r in requests]
+        )
         skip = None if requests else f"nothing new; {len(listed)} deliveries listed"
         return dg.SensorResult(run_requests=requests, cursor=after.render(), skip_reason=skip)
 
     return poll
+
+
+def _requests_again(
+    instance: dg.DagsterInstance,
+    session: PipelineSession,
+    feed: Feed,
+    listed: Sequence[Delivery],
+    requested: Sequence[str | None],
+) -> list[dg.RunRequest]:
+    """Requests for partitions whose run failed some time ago, and that another run may finish."""
+    context = session.context
+    runs = instance.get_run_records(
+        dg.RunsFilter(job_name=chain_job_name(feed)), limit=RUNS_LOOKED_AT
+    )
+    versions = {delivery.key: delivery.version for delivery in listed}
+    due = due_again(
+        failed_partitions(runs),
+        context.now(),
+        [key for key in requested if key is not None],
+        RUNS_PER_TICK_MAX - len(requested),
+    )
+    return [
+        dg.RunRequest(
+            run_key=f"{feed.name}:{failed.partition_key}:after:{failed.run_id}",
+            partition_key=failed.partition_key,
+        )
+        for failed in due
+        if not _is_finished(context, feed, failed.partition_key, versions)
+    ]
+
+
+def _is_finished(
+    context: PipelineContext, feed: Feed, key: str, versions: Mapping[str, str]
+) -> bool:
+    """Whether what is delivered now has been taken, and waits for nobody but a person."""
+    raw = context.registry.commit(feed.name, Stage.RAW, key)
+    if raw is None:
+        return False
+    if key in versions and raw.input_sha256 != combined_sha256([versions[key]]):
+        return False
+    return is_settled(context, feed, Partition.parse(feed.cadence, key))
 
 
 async def _listed(session: PipelineSession, feed: Feed, settled: str) -> list[Delivery]:
