@@ -260,7 +260,7 @@ async def _store_all(
             tasks.create_task(fetch())
             while (payload := await queue.get()) is not None:
                 await asyncio.to_thread(_store, context, folder, partition, stored, payload)
-    except* SourceError as errors:
+    except* (SourceError, LakeError, OSError) as errors:
         # The one failure is what happened; that it came from a group of tasks is no news.
         raise errors.exceptions[0] from None
     _flush(context, folder, partition, stored)

@@ -1,7 +1,9 @@
 """Late regions, bad files and bad catalogs: told by name, and everything else goes on."""
 
 import asyncio
+import errno
 import gzip
+import os
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -22,6 +24,7 @@ from royalty_assets.pipeline.questions import questions
 from royalty_assets.pipeline.validate import validate
 from royalty_assets.simulator.faults import Fault, FaultPlan
 from royalty_assets.sources.templates import Template, bundled_templates
+from royalty_assets.storage.lake import LocalLake
 from royalty_assets_tests.projects import (
     MARCH,
     counts,
@@ -427,3 +430,26 @@ def test_a_folder_without_a_catalog_says_what_to_do(tmp_path):
     context = inbox_context(tmp_path)
     with pytest.raises(StageBlockedError, match="isrc, title and artist"):
         take_catalog(context)
+
+
+def test_a_full_disk_fails_the_hour_that_it_strikes_and_no_other(tmp_path):
+    """Also for files, which are stored while the next one is fetched."""
+    with demo_context(tmp_path) as (context, _):
+        feed = context.project.feed("vinylia")
+        hours = feed.partitions(MARCH, context.now())
+        context.lake = FullOnceLake(tmp_path / "lake")
+        outcomes = take_in(context, feed, hours)
+        assert ["No space left" in (each.problem or "") for each in outcomes].count(True) == 1
+        assert sum(each.commit is not None for each in outcomes) == len(hours) - 1
+
+
+class FullOnceLake(LocalLake):
+    """Has no room for the first object."""
+
+    is_full = True
+
+    def put(self, folder, label, rows, write):
+        if self.is_full:
+            self.is_full = False
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().put(folder, label, rows, write)
