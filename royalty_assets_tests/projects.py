@@ -26,7 +26,7 @@ from royalty_assets.simulator.world import write_catalog
 from royalty_assets.sources.templates import bundled_templates
 from royalty_assets.storage.registry import open_registry
 from royalty_assets_tests.databases import url_of
-from royalty_assets_tests.lakes import lake_of
+from royalty_assets_tests.lakes import LakeOver, lake_of
 
 SMALL = Scenario(events=4_000, recordings=300, hours=2)
 MARCH = Partition.parse(Cadence.MONTHLY, "2025-03-01")
@@ -43,7 +43,7 @@ def demo_project(scenario: Scenario, url: str) -> Project:
     return Project.model_validate(content)
 
 
-class FullLake(LocalLake):
+class FullLake(LakeOver):
     """A lake whose disk is full: what is put there is written to /dev/full."""
 
     def put(self, folder, label, rows, write):  # noqa: ARG002

@@ -17,8 +17,9 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -79,6 +80,7 @@ class FeedClient:
             headers={**headers, "Accept-Encoding": "gzip"},
             timeout=source.timeout_seconds,
             follow_redirects=False,
+            verify=_trusted_authorities(),
         )
         self._at_once = asyncio.Semaphore(source.requests_at_once)
         per_second = source.requests_per_second
@@ -307,6 +309,12 @@ class FeedClient:
 
     def _without_token(self, text: str) -> str:
         return text.replace(self._token, "(the token)") if self._token else text
+
+
+@cache
+def _trusted_authorities() -> SSLContext:
+    """Loading the certificates takes longer than asking for a page: once for all feeds."""
+    return httpx.create_ssl_context()
 
 
 def _origin(url: str) -> tuple[str, str, int | None, bytes]:
