@@ -19,8 +19,11 @@ class Fault(StrEnum):
     RATE_LIMITED = "rate_limited"
     TRUNCATED_BODY = "truncated_body"
     HTML_PAGE = "html_page"
+    CONNECTION_RESET = "connection_reset"
+    TIMEOUT = "timeout"
     REPEATED_PAGE = "repeated_page"
     REORDERED_PAGES = "reordered_pages"
+    SCHEMA_CHANGE = "schema_change"
 
 
 TRANSPORT_FAULTS = (
@@ -28,8 +31,13 @@ TRANSPORT_FAULTS = (
     Fault.RATE_LIMITED,
     Fault.TRUNCATED_BODY,
     Fault.HTML_PAGE,
+    Fault.CONNECTION_RESET,
+    Fault.TIMEOUT,
 )
-"""Faults of one response; the others are faults of the order of pages."""
+"""Faults of one response; the others are faults of what is delivered."""
+PASSING_FAULTS = frozenset(Fault) - {Fault.TIMEOUT, Fault.SCHEMA_CHANGE}
+"""What is over when it is asked for again. A client of long patience would wait a timeout out; a
+changed schema stays until the service mends it."""
 
 
 @dataclass(slots=True)
@@ -51,8 +59,8 @@ class FaultPlan:
 
     @classmethod
     def all(cls, seed: int = 0, rate: float = 0.2) -> "FaultPlan":
-        """Every kind of fault at once."""
-        return cls(seed, frozenset(Fault), rate)
+        """Every kind of fault at once that asking again gets through."""
+        return cls(seed, PASSING_FAULTS, rate)
 
     def transport_fault(self, url: str) -> Fault | None:
         """The fault that this attempt at ``url`` meets, if any."""
@@ -80,6 +88,15 @@ class FaultPlan:
             return False
         strikes = self._draw(hour, pair, "swap") < self.rate
         self.struck[Fault.REORDERED_PAGES] += strikes
+        return strikes
+
+    def changes_schema(self, hour: str) -> bool:
+        """Whether a service renames a field in the middle of an hour, while this plan holds."""
+        if Fault.SCHEMA_CHANGE not in self.enabled:
+            return False
+        strikes = self._draw(hour, "schema") < self.rate
+        self.struck[Fault.SCHEMA_CHANGE] += strikes and not self._attempts[f"schema {hour}"]
+        self._attempts[f"schema {hour}"] += 1
         return strikes
 
     def _draw(self, *words: object) -> float:

@@ -43,7 +43,7 @@ def make_sales_reports(
         }
     )
     lines = plays.group_by("row", "territory").len("units").sort("row", "territory")
-    day = scenario.start.date().isoformat()
+    day = max(scenario.start, month.window.start).date().isoformat()
     files = []
     for place, currency in service.currency.items():
         local = pl.col("territory") == place if place else ~pl.col("territory").is_in(

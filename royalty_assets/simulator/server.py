@@ -6,6 +6,7 @@ services also deliver a monthly pool report under ``/<service>/pools`` in the sa
 simulated: ``Clock`` says what "now" is, and an hour's regions appear with their delays.
 """
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -27,6 +28,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.simulator.faults import Fault, FaultPlan
@@ -42,7 +44,10 @@ from royalty_assets.simulator.telemetry import HourOfPlays, make_hour
 from royalty_assets.simulator.world import World, make_world
 
 PAGE_EVENTS_MAX = 5_000
+SILENCE_SECONDS = 2.0
+"""How long a service says nothing where it times out; a client is to have lost patience."""
 _HTML_PAGE = "<html><body><h1>We'll be right back</h1></body></html>"
+_RENAMED = (b'"territory":', b'"country_code":')
 FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -123,17 +128,27 @@ class SimulatedServices:
             delivered = "-".join(self._regions(partition))
         else:
             delivered = "all" if partition.window.end <= self.clock.now else ""
+        if service.cadence is Cadence.HOURLY and self.faults.changes_schema(partition.key):
+            delivered += "-renamed"
         return f"{delivered}@{self._edition}" if delivered else None
+
+    def _lines(self, service: Service, hour: Partition, regions: list[str]) -> list[bytes]:
+        lines = self._plays(service, hour).of_regions(regions)
+        if not self.faults.changes_schema(hour.key):
+            return lines
+        half = len(lines) // 2
+        return lines[:half] + [line.replace(*_RENAMED) for line in lines[half:]]
 
     def _files(self, service: Service, partition: Partition) -> list[tuple[str, bytes]]:
         if service is MERCADO:
             reports = make_sales_reports(self.scenario, self.world, service, partition)
             return [(report.name, report.body) for report in reports]
-        plays = self._plays(service, partition)
         return [
             (
                 f"{partition.window.label}_{region}.ndjson.gz",
-                gzip.compress(_joined(plays.of_regions([region])), compresslevel=1, mtime=0),
+                gzip.compress(
+                    _joined(self._lines(service, partition, [region])), compresslevel=1, mtime=0
+                ),
             )
             for region in self._regions(partition)
         ]
@@ -165,7 +180,7 @@ class SimulatedServices:
         service = _service(request)
         hour = _parse(service, request.query_params["hour"])
         regions = self._regions(hour)
-        lines = self._plays(service, hour).of_regions(regions) if regions else []
+        lines = self._lines(service, hour, regions) if regions else []
         limit = min(int(request.query_params.get("limit", PAGE_EVENTS_MAX)), PAGE_EVENTS_MAX)
         page = int(request.query_params.get("cursor", 0))
         pages = max(-(-len(lines) // limit), 1)
@@ -231,16 +246,38 @@ class SimulatedServices:
             return JSONResponse({"error": "try again"}, status_code=503)
         if fault is Fault.HTML_PAGE:
             return HTMLResponse(_HTML_PAGE)
+        if fault is Fault.TIMEOUT:
+            await asyncio.sleep(SILENCE_SECONDS)
         response = await answer(request)
+        if fault is Fault.CONNECTION_RESET and response.status_code == 200:
+            return _Reset(await _body(response))
         if fault is Fault.TRUNCATED_BODY and response.status_code == 200:
             return await _truncated(response)
         return response
 
 
+class _Reset(Response):
+    """An answer in the middle of which the connection goes."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send half of it, and nothing that would end it."""
+        body = bytes(self.body)
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": self.raw_headers},
+        )
+        half = body[: len(body) // 2]
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        raise ConnectionResetError("as the plan of faults says")
+
+
+async def _body(response: Response) -> bytes:
+    chunks: AsyncIterator[bytes] = response.body_iterator  # type: ignore[attr-defined]
+    return b"".join([chunk async for chunk in chunks])
+
+
 async def _truncated(response: Response) -> Response:
     """Half of the body, announced as if it were all of it."""
-    chunks: AsyncIterator[bytes] = response.body_iterator  # type: ignore[attr-defined]
-    body = b"".join([chunk async for chunk in chunks])
+    body = await _body(response)
     return Response(body[: len(body) // 2], media_type=response.headers.get("content-type"))
 
 
@@ -304,7 +341,7 @@ def serve(services: SimulatedServices, port: int = 0) -> Iterator[str]:
         services: the application.
         port: 0 for any that is free.
     """
-    config = uvicorn.Config(services.app, log_level="error", lifespan="off", access_log=False)
+    config = uvicorn.Config(services.app, log_level="critical", lifespan="off", access_log=False)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", port)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
