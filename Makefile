@@ -7,7 +7,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo ui desk test test-long lint format bench bench-matching bench-lookups bench-payouts \
-	bench-verify fuzz audit lock clean
+	bench-verify soak fuzz audit lock clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,11 @@ bench-payouts: .venv/dev ## Pay 1, 2.5 and 5 million ledger rows out beside Duck
 	@$(MAKE) --no-print-directory .venv/splink/installed \
 		|| echo "DuckDB could not be installed; measuring without it"
 	@$(BIN)/python -m benchmarks.payouts
+
+soak: .venv/dev ## Simulate months under faults for ten minutes (SEEDS=200, FIRST_SEED=1, BUG=no_fence).
+	@$(BIN)/python -m royalty_assets_tests.soak --minutes $${MINUTES:-10} \
+		--first-seed $${FIRST_SEED:-1} $${SEEDS:+--seeds $$SEEDS} $${BUG:+--bug $$BUG} \
+		$${GO_ON:+--go-on}
 
 fuzz: .venv/dev ## Fuzz the report readers with atheris (FUZZ_SECONDS=60).
 	@$(BIN)/uv pip install --quiet atheris

@@ -242,7 +242,7 @@ def test_a_full_disk_fails_its_partitions_and_leaves_nothing_half_done(tmp_path)
     context = configured(tmp_path)
     report(context, "jan.csv", row("2025-01-03", "10.00"))
     take_catalog(context)
-    context.lake = FullLake(tmp_path / "lake")
+    context.lake = FullLake(context.lake)
     told = failed(take_in(context, context.project.feeds[0], [JANUARY]))
     shows("The disk is full", told, "the disk is full", "operator")
     assert context.registry.commit("reports", Stage.RAW, JANUARY.key) is None

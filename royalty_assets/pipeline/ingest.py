@@ -36,6 +36,7 @@ from royalty_assets.sources.drops import open_drop
 from royalty_assets.sources.inbox import InboxSource as InboxReader
 from royalty_assets.sources.inbox import PartitionOfDay
 from royalty_assets.sources.payloads import Delivery, Payload, Source, SourceError
+from royalty_assets.storage.lake import LakeError
 from royalty_assets.storage.registry import DeadLetter
 
 _log = log_of(__name__)

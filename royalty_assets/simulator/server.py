@@ -240,26 +240,36 @@ class SimulatedServices:
             return JSONResponse({"error": "who are you?"}, status_code=401)
         service = request.url.path.split("/")[1]
         fault = self.faults.transport_fault(_resource(request))
-        if fault is Fault.RATE_LIMITED or self._limit.exceeded(service):
-            return JSONResponse({"error": "slow down"}, 429, headers={"Retry-After": "1"})
-        if fault is Fault.SERVER_ERROR:
-            return JSONResponse({"error": "try again"}, status_code=503)
-        if fault is Fault.HTML_PAGE:
-            return HTMLResponse(_HTML_PAGE)
+        if self._limit.exceeded(service):
+            fault = Fault.RATE_LIMITED
+        if fault in _REFUSALS:
+            return _REFUSALS[fault]()
         if fault is Fault.TIMEOUT:
             await asyncio.sleep(SILENCE_SECONDS)
         response = await answer(request)
-        if fault is Fault.CONNECTION_RESET and response.status_code == 200:
-            return _Reset(await _body(response))
-        if fault is Fault.TRUNCATED_BODY and response.status_code == 200:
-            return await _truncated(response)
+        if response.status_code == 200 and fault in {Fault.TRUNCATED_BODY, Fault.CONNECTION_RESET}:
+            body = await _body(response)
+            if fault is Fault.CONNECTION_RESET:
+                return _Reset(body)
+            # Half of it, announced as if it were all.
+            media_type = response.headers.get("content-type")
+            return Response(body[: len(body) // 2], media_type=media_type)
         return response
+
+
+_REFUSALS: dict[Fault | None, Callable[[], Response]] = {
+    Fault.RATE_LIMITED: lambda: JSONResponse(
+        {"error": "slow down"}, 429, headers={"Retry-After": "1"}
+    ),
+    Fault.SERVER_ERROR: lambda: JSONResponse({"error": "try again"}, status_code=503),
+    Fault.HTML_PAGE: lambda: HTMLResponse(_HTML_PAGE),
+}
 
 
 class _Reset(Response):
     """An answer in the middle of which the connection goes."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send half of it, and nothing that would end it."""
         body = bytes(self.body)
         await send(
@@ -273,12 +283,6 @@ class _Reset(Response):
 async def _body(response: Response) -> bytes:
     chunks: AsyncIterator[bytes] = response.body_iterator  # type: ignore[attr-defined]
     return b"".join([chunk async for chunk in chunks])
-
-
-async def _truncated(response: Response) -> Response:
-    """Half of the body, announced as if it were all of it."""
-    body = await _body(response)
-    return Response(body[: len(body) // 2], media_type=response.headers.get("content-type"))
 
 
 def _resource(request: Request) -> str:

@@ -153,14 +153,14 @@ def test_disk_and_database_fail_one_partition_of_any_stage_and_the_others_go_on(
         first, second = feed.partitions(MARCH, context.now())[:2]
         take_catalog(context)
         lake = context.lake
-        context.lake = FullLake(tmp_path / "lake")
+        context.lake = FullLake(context.lake)
         full = take_in(context, feed, [first, second])
         assert {o.failure.actor for o in full} == {Actor.OPERATOR}
         assert all("disk is full" in o.problem for o in full)
         context.lake = lake
         assert all(o.commit for o in take_in(context, feed, [first, second]))
         for stage, call in (("validated", validate), ("matched", match)):
-            context.lake = FullLake(tmp_path / "lake")
+            context.lake = FullLake(context.lake)
             failed = attempted(
                 "sonora", stage, first.key, lambda call=call: call(context, feed, first)
             )
