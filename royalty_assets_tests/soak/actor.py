@@ -20,6 +20,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from royalty_assets.domain.batches import Stage
 from royalty_assets.simulator.faults import Fault, FaultPlan
 from royalty_assets.simulator.server import SimulatedServices
 from royalty_assets.storage.registry import RegistryConflictError
@@ -208,6 +209,9 @@ class Operator:
         """Put an earlier draft in a report's place; the path and bytes of what it is to become."""
         if operation.what not in {"raw", "validated"} or operation.feed not in CSV_FEEDS:
             return None
+        place = (operation.feed, Stage.VALIDATED, operation.key)
+        if operation.what == "validated" and self.context.registry.commit(*place) is not None:
+            return None  # what it is to become may stand already, and the other run would find so
         for delivered in self.world.deliveries:
             label = delivered.path.rpartition("_")[2].removesuffix(".csv")
             path = self.home / delivered.path
