@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from royalty_assets.domain.batches import Stage
 from royalty_assets.simulator.faults import Fault, FaultPlan
 from royalty_assets.simulator.server import SimulatedServices
+from royalty_assets.storage.database import DatabaseBusyError
 from royalty_assets.storage.registry import RegistryConflictError
 from royalty_assets_tests.soak.bugs import broken
 from royalty_assets_tests.soak.faults import (
@@ -37,6 +38,7 @@ from royalty_assets_tests.soak.faults import (
 )
 from royalty_assets_tests.soak.operations import (
     Operation,
+    changes_again,
     open_project,
     perform,
     what_is_due,
@@ -51,7 +53,7 @@ _EXPECTED: dict[Strike, tuple[type[Exception], ...]] = {
     Strike.LAKE_FULL: (OSError,),
     Strike.SPOOL_FULL: (OSError,),
     Strike.REGISTRY_FULL: (sa.exc.OperationalError,),
-    Strike.REGISTRY_LOCKED: (sa.exc.OperationalError,),
+    Strike.REGISTRY_LOCKED: (DatabaseBusyError,),
     Strike.TWO_AT_ONCE: (RegistryConflictError,),
 }
 """How an operation may fail of what struck it; anything else is a finding."""
@@ -168,7 +170,11 @@ class Operator:
         armed = Armed()
         if has_faults and self.draw is not None:
             is_network = operation.what in {"raw", "pool"} and operation.feed in HTTP_FEEDS
-            armed = self.draw.arm(is_network=is_network, is_by_hand=operation.is_by_hand)
+            armed = self.draw.arm(
+                is_network=is_network,
+                is_by_hand=operation.is_by_hand,
+                is_contested=self._is_first_validation(operation),
+            )
         match armed.strike:
             case Strike.NETWORK:
                 return self._do_over_bad_network(operation, armed)
@@ -203,14 +209,17 @@ class Operator:
         if armed.struck and armed.strike is not None:
             where = f"at {armed.struck}" + (", newer input between" if older is not None else "")
             self._note(armed.strike, operation, where, told)
+            if operation.what != "raw" and changes_again(self.context, self.world, operation):
+                raise OperatorError(
+                    f"{operation}: of two runs at once ({where}) the one with older input stands"
+                )
         return told, bool(armed.struck) or older is not None
 
     def _with_older_report(self, operation: Operation) -> tuple[str, bytes] | None:
         """Put an earlier draft in a report's place; the path and bytes of what it is to become."""
         if operation.what not in {"raw", "validated"} or operation.feed not in CSV_FEEDS:
             return None
-        place = (operation.feed, Stage.VALIDATED, operation.key)
-        if operation.what == "validated" and self.context.registry.commit(*place) is not None:
+        if operation.what == "validated" and not self._is_first_validation(operation):
             return None  # what it is to become may stand already, and the other run would find so
         for delivered in self.world.deliveries:
             label = delivered.path.rpartition("_")[2].removesuffix(".csv")
@@ -225,6 +234,12 @@ class Operator:
             path.write_bytes(b"".join([header, *rows[: len(rows) // 2], spoilt]))
             return delivered.path, body
         return None
+
+    def _is_first_validation(self, operation: Operation) -> bool:
+        if operation.what != "validated" or operation.feed not in CSV_FEEDS:
+            return False
+        place = (operation.feed, Stage.VALIDATED, operation.key)
+        return self.context.registry.commit(*place) is None
 
     def _do_struck(self, operation: Operation, armed: Armed) -> str:
         context, self._gate.armed = self.context, armed

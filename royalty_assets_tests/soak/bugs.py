@@ -7,23 +7,35 @@ they break in memory, in every process of the simulation (``make soak BUG=NAME``
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from royalty_assets.domain import payouts
-from royalty_assets.domain.batches import LakeObject
+from royalty_assets.domain.batches import Commit, LakeObject
 from royalty_assets.domain.money import minor_unit_decimals
 from royalty_assets.pipeline import reports, validate
 from royalty_assets.storage import lake, registry
-from royalty_assets.storage.registry import Registry
+from royalty_assets.storage.registry import Registry, Turn
 
 Replaced = list[tuple[Any, str, Any]]
 """What is replaced: where it is, its name, and what stands there instead."""
 
 
 def _no_fence() -> Replaced:
-    """Whose turn is over writes on: nobody looks at its token."""
-    return [(registry, "_hold", lambda *_, **__: None)]
+    """Nobody holds a turn: a run looks which revision comes next when it has ended its work."""
+    commit_partition = Registry.commit_partition
+
+    def commit_whenever(self: Registry, commit: Commit, turn: Turn, *leaves: Any) -> None:
+        newest = self.commit(turn.feed, turn.stage, turn.partition_key)
+        number = 0 if newest is None else newest.revision + 1
+        as_told = replace(turn, revision=number)
+        commit_partition(self, replace(commit, revision=number), as_told, *leaves)
+
+    return [
+        (registry, "_hold", lambda *_, **__: None),
+        (Registry, "commit_partition", commit_whenever),
+    ]
 
 
 def _commit_before_durable() -> Replaced:

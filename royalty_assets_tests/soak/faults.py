@@ -17,14 +17,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from sys import _getframe
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from royalty_assets.domain.batches import LakeObject
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.simulator.faults import Fault as NetworkFault
+from royalty_assets.storage import registry
+from royalty_assets.storage.database import in_turn
 from royalty_assets.storage.lake import Lake
+
+_Result = TypeVar("_Result")
 
 
 class Strike(StrEnum):
@@ -165,25 +169,33 @@ def _halve(path: Path) -> None:
 class StruckEngine:
     """A registry's engine whose transactions a fault may strike.
 
-    Only ``begin`` is in between: whatever the registry writes goes through it.
+    Whatever the registry writes goes through ``in_turn``, which ``strike_transactions`` puts in
+    the place of the registry's own.
     """
 
     def __init__(self, engine: sa.Engine, gate: Gate) -> None:
         self._struck_engine = engine
         self._gate = gate
 
-    @contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
-        """A transaction, see ``sqlalchemy.Engine``."""
+    def in_turn(
+        self, work: Callable[[sa.Connection], _Result], *, is_repeatable: bool = True
+    ) -> _Result:
+        """A transaction that writes, see ``royalty_assets.storage.database.in_turn``."""
         armed, name = self._gate.armed, _writer()
         armed.perhaps_let_another_run(f"before {name}")
         armed.perhaps_kill(Strike.KILL_BEFORE_TRANSACTION, name)
-        with self._while_locked(name), self._struck_engine.begin() as connection:
+
+        def struck(connection: sa.Connection) -> _Result:
             with self._while_full(connection, name):
-                yield connection
+                result = work(connection)
             armed.perhaps_kill(Strike.KILL_BEFORE_COMMIT, name)
+            return result
+
+        with self._while_locked(name):
+            result = in_turn(self._struck_engine, struck, is_repeatable=is_repeatable)
         armed.perhaps_kill(Strike.KILL_AFTER_COMMIT, name)
         armed.perhaps_let_another_run(f"after {name}")
+        return result
 
     @contextmanager
     def _while_full(self, connection: sa.Connection, name: str) -> Iterator[None]:
@@ -238,6 +250,17 @@ def _writer() -> str:
     return "transaction"
 
 
+def strike_transactions() -> None:
+    """Let the registry ask the gate of its engine, in this process, if it has one."""
+
+    def perhaps_struck(engine: Any, work: Any, *, is_repeatable: bool = True) -> Any:
+        if isinstance(engine, StruckEngine):
+            return engine.in_turn(work, is_repeatable=is_repeatable)
+        return in_turn(engine, work, is_repeatable=is_repeatable)
+
+    registry.in_turn = perhaps_struck
+
+
 class StruckContext(PipelineContext):
     """A project whose spool may have no room."""
 
@@ -276,14 +299,17 @@ class FaultDraw:
     def __post_init__(self) -> None:
         self.draw = random.Random(f"faults/{self.seed}")
 
-    def arm(self, *, is_network: bool, is_by_hand: bool) -> Armed:
+    def arm(self, *, is_network: bool, is_by_hand: bool, is_contested: bool) -> Armed:
         """The fault of the next operation.
 
         Args:
             is_network: whether it asks a service.
             is_by_hand: whether a person does it, by a clock that is right.
+            is_contested: whether another run could do it with newer input.
         """
         draw = self.draw
+        if is_contested and Strike.TWO_AT_ONCE in self.kinds and draw.random() < self.rate * 2:
+            return Armed(Strike.TWO_AT_ONCE, draw.randrange(6), draw.getrandbits(32))
         if draw.random() >= self.rate:
             return Armed()
         chosen = draw.choice(_IN_STORES)

@@ -35,7 +35,13 @@ from royalty_assets.pipeline.validate import validate
 from royalty_assets.sources.templates import bundled_templates
 from royalty_assets.storage.lake import LocalLake
 from royalty_assets.storage.registry import Registry, open_registry
-from royalty_assets_tests.soak.faults import Gate, StruckContext, StruckEngine, StruckLake
+from royalty_assets_tests.soak.faults import (
+    Gate,
+    StruckContext,
+    StruckEngine,
+    StruckLake,
+    strike_transactions,
+)
 from royalty_assets_tests.soak.world import World
 
 SECONDS_A_SECOND = 25
@@ -91,6 +97,7 @@ def open_project(
     world: World, home: Path, url: str, now: Callable[[], datetime], gate: Gate
 ) -> StruckContext:
     """Open the project in ``home``, as a process does that has just started."""
+    strike_transactions()
     registry = open_registry(f"sqlite:///{home}/registry.db")
     context = StruckContext(
         project=world.project(url),
@@ -115,6 +122,17 @@ def perform(context: PipelineContext, world: World, operation: Operation) -> str
     except StageBlockedError as error:
         return f"blocked: {error}"
     return (outcome.problem or "") if isinstance(outcome, Outcome) else ""
+
+
+def changes_again(context: PipelineContext, world: World, operation: Operation) -> bool:
+    """Whether a stage that was just done is done once more, as what stands is not of its input."""
+    if operation.is_by_hand or operation.what == "sign":
+        return False
+    try:
+        outcome = _STAGES[operation.what](context, world, operation)
+    except StageBlockedError:
+        return False
+    return isinstance(outcome, Outcome) and outcome.commit is not None and outcome.changed
 
 
 def what_is_due(context: PipelineContext) -> Iterator[Operation]:
