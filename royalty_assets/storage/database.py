@@ -1,4 +1,4 @@
-"""How a database is reached: its URL, its connections, whose turn it is to write, what errors mean.
+"""How a database is reached: its URL, its connections, who writes alone, what errors mean.
 
 What belongs here is what differs between SQLite and PostgreSQL. What is written is in ``registry``
 and ``log``; which tables there are, in ``tables`` and ``schema``. No message from here holds a
@@ -17,7 +17,7 @@ SCHEMA = "royalty_assets"
 and ours would otherwise be one table."""
 
 POSTGRESQL = "postgresql+psycopg2"
-_TURN = 0x726F79616C7479
+_WRITER = 0x726F79616C7479
 """The advisory lock of whoever writes; "royalty" in ASCII."""
 _LOCK_TIMEOUT_SECONDS = 60
 _CONNECT_TIMEOUT_SECONDS = 10
@@ -125,7 +125,7 @@ def _configure_postgresql(connection: Any, _record: Any) -> None:
     connection.autocommit = False
 
 
-def in_turn(
+def write_alone(
     engine: sa.Engine, work: Callable[[sa.Connection], _Result], *, is_repeatable: bool = True
 ) -> _Result:
     """Do one transaction that writes, alone: writers wait for each other from its first statement.
@@ -157,7 +157,7 @@ def _once(
     engine: sa.Engine, work: Callable[[sa.Connection], _Result], is_repeatable: bool
 ) -> _Result:
     with engine.connect() as connection, connection.begin() as transaction:
-        take_turn(connection)
+        exclude_other_writers(connection)
         result = work(connection)
         try:
             transaction.commit()
@@ -171,10 +171,10 @@ def _once(
         return result
 
 
-def take_turn(connection: sa.Connection) -> None:
-    """Wait until nobody else writes; the turn ends with the transaction."""
+def exclude_other_writers(connection: sa.Connection) -> None:
+    """Wait until nobody else writes; they wait until the transaction ends."""
     if is_postgresql(connection):
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_TURN)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER)))
     else:
         # SQLite would otherwise let a second writer begin, and refuse it in the middle.
         connection.exec_driver_sql("BEGIN IMMEDIATE")

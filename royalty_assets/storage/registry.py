@@ -24,7 +24,7 @@ from royalty_assets.audit.leaves import Leaf, LeafKind
 from royalty_assets.domain.adjudication import Action, Decision
 from royalty_assets.domain.batches import Batch, Commit, LakeObject, Stage
 from royalty_assets.storage import log, tables
-from royalty_assets.storage.database import connect, in_turn, is_postgresql, parsed_url
+from royalty_assets.storage.database import connect, is_postgresql, parsed_url, write_alone
 from royalty_assets.storage.schema import bring_up_to_date
 
 _ROWS_PER_INSERT = 2_000
@@ -194,7 +194,7 @@ class Registry:
                 )
             return turn
 
-        return in_turn(self._engine, work)
+        return write_alone(self._engine, work)
 
     def batches(self, feed: str, stage: Stage, partition_key: str) -> dict[str, Batch]:
         """Window label → the batch of highest revision in this partition."""
@@ -291,7 +291,7 @@ class Registry:
             among = [name for name, rows in given.items() if rows]
             log.append_batch_leaf(connection, batch.batch_id, index, signature, among)
 
-        in_turn(self._engine, work)
+        write_alone(self._engine, work)
 
     def commit(self, feed: str, stage: Stage, partition_key: str) -> Commit | None:
         """The commit in force, or None for a partition that never was."""
@@ -459,7 +459,7 @@ class Registry:
                 for leaf in leaves:
                     log.append_leaf(connection, *leaf)
 
-        in_turn(self._engine, work)
+        write_alone(self._engine, work)
 
     # Deliveries and reports
 
@@ -486,7 +486,7 @@ class Registry:
             if connection.scalar(sa.select(sa.exists().where(table.c.leaf_index == index))):
                 log.append_deliveries_leaf(connection, feed, partition_key, index)
 
-        in_turn(self._engine, work)
+        write_alone(self._engine, work)
 
     def deliveries(self, feed: str, partition_key: str) -> list[Delivered]:
         """The files that have come for a partition, by time."""
@@ -519,7 +519,7 @@ class Registry:
             _hold(connection, turn, is_open=True)
             self._add(connection, tables.reports, rows)
 
-        in_turn(self._engine, work)
+        write_alone(self._engine, work)
 
     def reports(self, feed: str, partition_keys: Sequence[str]) -> list[ReportRecord]:
         """The reports of the commits in force of these partitions."""
@@ -563,7 +563,7 @@ class Registry:
                 _hold(connection, turn, is_open=True)
                 self._add(connection, tables.dead_letters, some)
 
-            in_turn(self._engine, work)
+            write_alone(self._engine, work)
 
     def count_dead_letters(self, revision: PartitionRevision) -> tuple[int, int]:
         """How many rows have a dead letter, and how many letters lack rule or reason."""
@@ -663,7 +663,7 @@ class Registry:
             )
             return number
 
-        return replace(decision, number=in_turn(self._engine, work, is_repeatable=False))
+        return replace(decision, number=write_alone(self._engine, work, is_repeatable=False))
 
     def subjects_of(self, batch_ids: Sequence[str], among: Iterable[str]) -> set[str]:
         """Those of some subjects that these batches have usage of."""
@@ -707,7 +707,7 @@ class Registry:
         """
         if kind in set(LeafKind):
             raise ValueError(f"a leaf of kind {kind} comes with the rows that it answers for")
-        return in_turn(
+        return write_alone(
             self._engine,
             lambda connection: log.append_leaf(connection, kind, subject, content_sha256),
             is_repeatable=False,
@@ -767,7 +767,7 @@ class Registry:
                     f"checkpoint {checkpoint.number} was signed by another process meanwhile"
                 )
 
-        in_turn(self._engine, work, is_repeatable=False)
+        write_alone(self._engine, work, is_repeatable=False)
 
     @contextmanager
     def as_stored(self) -> Iterator[sa.Connection]:
@@ -842,7 +842,7 @@ def _hold(connection: sa.Connection, turn: Turn, *, is_open: bool = False) -> No
     """Make sure of a turn; as long as nobody else writes, nobody takes the next one.
 
     Args:
-        connection: in a transaction that writes alone (``database.in_turn``).
+        connection: in a transaction that writes alone (``database.write_alone``).
         turn: that is to write.
         is_open: whether its revision must not be committed yet either.
 

@@ -15,7 +15,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from royalty_assets.storage import log, tables
-from royalty_assets.storage.database import SCHEMA, DatabaseAccessError, is_postgresql, take_turn
+from royalty_assets.storage.database import (
+    SCHEMA,
+    DatabaseAccessError,
+    exclude_other_writers,
+    is_postgresql,
+)
 
 BASE = "base"
 _VERSION_TABLE = "alembic_version"
@@ -90,7 +95,7 @@ def migrate(engine: sa.Engine, revision: str = "head") -> None:
     """
     config = _config()
     with engine.begin() as connection:
-        take_turn(connection)
+        exclude_other_writers(connection)
         if is_postgresql(connection):
             _make_schema(connection)
         before = _status(connection)
@@ -126,7 +131,7 @@ def downgrade(engine: sa.Engine, revision: str) -> None:
     """Bring the schema down to a revision (``base``: to nothing), losing what that cannot hold."""
     config = _config()
     with engine.begin() as connection:
-        take_turn(connection)
+        exclude_other_writers(connection)
         _status(connection)
         config.attributes["connection"] = connection
         command.downgrade(config, revision if revision == BASE else _known(revision))

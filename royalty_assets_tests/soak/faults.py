@@ -25,7 +25,7 @@ from royalty_assets.domain.batches import LakeObject
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.simulator.faults import Fault as NetworkFault
 from royalty_assets.storage import registry
-from royalty_assets.storage.database import in_turn
+from royalty_assets.storage.database import write_alone
 from royalty_assets.storage.lake import Lake
 
 _Result = TypeVar("_Result")
@@ -169,7 +169,7 @@ def _halve(path: Path) -> None:
 class StruckEngine:
     """A registry's engine whose transactions a fault may strike.
 
-    Whatever the registry writes goes through ``in_turn``, which ``strike_transactions`` puts in
+    Whatever the registry writes goes through ``write_alone``, which ``strike_transactions`` puts in
     the place of the registry's own.
     """
 
@@ -177,10 +177,10 @@ class StruckEngine:
         self._struck_engine = engine
         self._gate = gate
 
-    def in_turn(
+    def write_alone(
         self, work: Callable[[sa.Connection], _Result], *, is_repeatable: bool = True
     ) -> _Result:
-        """A transaction that writes, see ``royalty_assets.storage.database.in_turn``."""
+        """A transaction that writes, see ``royalty_assets.storage.database.write_alone``."""
         armed, name = self._gate.armed, _writer()
         armed.perhaps_let_another_run(f"before {name}")
         armed.perhaps_kill(Strike.KILL_BEFORE_TRANSACTION, name)
@@ -192,7 +192,7 @@ class StruckEngine:
             return result
 
         with self._while_locked(name):
-            result = in_turn(self._struck_engine, struck, is_repeatable=is_repeatable)
+            result = write_alone(self._struck_engine, struck, is_repeatable=is_repeatable)
         armed.perhaps_kill(Strike.KILL_AFTER_COMMIT, name)
         armed.perhaps_let_another_run(f"after {name}")
         return result
@@ -255,10 +255,10 @@ def strike_transactions() -> None:
 
     def perhaps_struck(engine: Any, work: Any, *, is_repeatable: bool = True) -> Any:
         if isinstance(engine, StruckEngine):
-            return engine.in_turn(work, is_repeatable=is_repeatable)
-        return in_turn(engine, work, is_repeatable=is_repeatable)
+            return engine.write_alone(work, is_repeatable=is_repeatable)
+        return write_alone(engine, work, is_repeatable=is_repeatable)
 
-    registry.in_turn = perhaps_struck
+    registry.write_alone = perhaps_struck
 
 
 class StruckContext(PipelineContext):

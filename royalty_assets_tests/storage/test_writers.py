@@ -295,9 +295,9 @@ def test_who_waits_too_long_for_another_writer_is_told(registry, tmp_path):
         with pytest.raises(DatabaseBusyError, match="another process has been writing"):
             other.append_leaf("note", "n", "0" * 64)
 
-    from royalty_assets.storage.database import in_turn  # noqa: PLC0415
+    from royalty_assets.storage.database import write_alone  # noqa: PLC0415
 
-    in_turn(registry._engine, hold)
+    write_alone(registry._engine, hold)
     other.append_leaf("note", "n", "0" * 64)
     other.close()
 
