@@ -259,7 +259,7 @@ def test_a_database_that_does_not_answer_is_told_and_waited_for(tmp_path, monkey
     told, code = status(tmp_path)
     assert code == 2
     assert "secret" not in told
-    shows("The database is down", told, "the database did not answer")
+    shows("The database is down", told, "cannot be reached")
     monkeypatch.delenv("ROYALTY_ASSETS_REGISTRY_URL")
     assert status(tmp_path)[1] == 0
 
@@ -381,7 +381,7 @@ def test_a_registry_of_a_newer_version_is_told_and_left_alone(tmp_path):
     shows(
         "The registry needs another version",
         told,
-        "newer than this version of royalty_assets knows",
+        "which a newer version of royalty_assets wrote",
     )
     with engine.begin() as connection:
         connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{before}'"))

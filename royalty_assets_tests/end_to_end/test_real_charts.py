@@ -1,4 +1,4 @@
-"""Real input: Luxembourg's daily Top 200 against a real catalog: one year, or all five (``long``).
+"""Real input: Luxembourg's daily Top 200 against a real catalog: three months, or (long) five years.
 
 The data is not part of the project; where it is not at hand, this is skipped.
 """
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", params=["2021", pytest.param("", marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=["2021-1", pytest.param("", marks=pytest.mark.long)])
 def charts_project(tmp_path_factory, request):
-    """A project with the charts of a year, or of all; its home, its chart rows, what it told."""
+    """A project with some months' charts, or with all: its home, its rows, what it told."""
     home = tmp_path_factory.mktemp("charts") / "project"
     run("init", home)
     shutil.copy(CHARTS / "most_streamed_2024.csv.gz", home / "catalog")
@@ -38,7 +38,7 @@ def charts_project(tmp_path_factory, request):
 def test_every_row_of_the_charts_is_accounted_for(charts_project):
     _, rows, output = charts_project
     streams = sum(int(row["streams"]) for row in rows)
-    assert len(rows) > 4_000
+    assert len(rows) > 500
     assert (
         f"accounted for: all {len(rows):,} rows, all {streams:,} units, all money in EUR" in output
     )

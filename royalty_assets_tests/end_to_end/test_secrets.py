@@ -142,6 +142,4 @@ def test_a_proxys_password_is_not_told(proxy, monkeypatch, tmp_path):
 def test_a_registry_that_cannot_be_opened_is_told_without_its_password(url):
     with pytest.raises(DatabaseAccessError) as refused:
         open_registry(url)
-    assert "hunter2" not in str(refused.value)
-    assert refused.value.__cause__ is None
-    assert refused.value.__suppress_context__
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))

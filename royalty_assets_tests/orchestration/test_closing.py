@@ -1,6 +1,7 @@
 """The proposal to close a month: an asset that says what stands against it, and its schedule."""
 
 from datetime import UTC, datetime
+from html import unescape
 
 import dagster as dg
 
@@ -52,7 +53,7 @@ def test_the_asset_says_what_a_month_would_be_closed_with_and_by_whom_it_was(tmp
         told, check = proposed(definitions, instance)
         assert check.passed
         assert told["state"] == "can be closed"
-        assert "EUR: received 9, paid 9" in told["money"]
+        assert "EUR: received 9, paid 9" in unescape(told["money"])
         close(context, MARCH, "ada")
         told, check = proposed(definitions, instance)
         assert check.passed

@@ -66,19 +66,19 @@ def put(lake, content, folder="f/raw"):
 
 def commit(registry: Registry, number, *objects):
     """A batch of a partition of its own."""
-    registry.commit_batch(
-        Batch(
-            feed="f",
-            stage=Stage.RAW,
-            partition_key=f"p{number}",
-            window_start=START,
-            window_label=f"w{number}",
-            revision=0,
-            input_sha256="",
-            objects=objects,
-            counts={},
-        )
+    batch = Batch(
+        feed="f",
+        stage=Stage.RAW,
+        partition_key=f"p{number}",
+        window_start=START,
+        window_label=f"w{number}",
+        revision=0,
+        input_sha256="",
+        objects=objects,
+        counts={},
     )
+    turn = registry.take_turn(batch.feed, batch.stage, batch.partition_key)
+    registry.commit_batch(batch, turn)
 
 
 def days_ago(number):

@@ -43,7 +43,7 @@ def test_the_counts_are_those_of_the_simulators_truth(fault_free):
     )
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_all_faults_at_once_give_the_hash_of_none(fault_free, tmp_path, seed):
     plan = FaultPlan.all(seed, rate=0.4)
     with demo_context(tmp_path, faults=plan) as (context, _):
@@ -133,7 +133,10 @@ def crashing(
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("where", ["lake", "registry"])
-@pytest.mark.parametrize("crashes", [(0, 3, 17), (9, 31, 60), (45, 70, 90)])
+@pytest.mark.parametrize(
+    "crashes",
+    [(0, 31, 60), *(pytest.param(c, marks=pytest.mark.long) for c in ((9, 3, 17), (45, 70, 90)))],
+)
 def test_crashes_at_any_write_give_the_hash_of_none(fault_free, tmp_path, where, after, crashes):
     """Three crashes in a row, each in what the one before left; then a run to the end."""
     with demo_context(tmp_path) as (context, _):

@@ -57,7 +57,7 @@ from royalty_assets_tests.lakes import copy_lake, lake_of, object_bytes, overwri
 from royalty_assets_tests.projects import demo_context, inbox_context, run_month
 
 TINY = Scenario(events=1_200, recordings=200, hours=1)
-FLIPS_PER_COLUMN = 9
+FLIPS_PER_COLUMN = 5
 FLIPS_IN_OBJECTS = 250
 FLIPS_IN_FILES = 120
 
@@ -195,7 +195,7 @@ def test_a_flipped_bit_of_any_column_of_any_row_is_found_and_named(copy):
     database.close()
     assert differences(copy) == []
     assert {table for table, _ in tried} == set(LOGGED)
-    assert flips > 800
+    assert flips > 400
 
 
 def changed(value, chance):
@@ -220,7 +220,9 @@ def test_a_changed_value_of_any_column_of_any_row_is_found_and_named(copy):
     evidence = read_evidence(copy.registry)
     engine = copy.registry._engine
     untouched = set()
-    for table, column in ((t, c) for t in tables.metadata.sorted_tables for c in t.columns):
+    for table, column in (
+        (logged.table, column) for logged in LOGGED.values() for column in logged.table.columns
+    ):
         is_json = isinstance(column.type, sa.JSON)
         read = sa.cast(column, sa.Text) if is_json else column
         row = sa.literal_column("ctid::text")

@@ -19,11 +19,11 @@ from royalty_assets.sources.templates import bundled_templates
 from royalty_assets.storage import tables
 from royalty_assets.storage.database import DatabaseRefusedError, connect, parsed_url
 from royalty_assets.storage.lake import LocalLake
-from royalty_assets.storage.registry import PartitionRevision, RegistryConflictError, open_registry
+from royalty_assets.storage.registry import RegistryConflictError, open_registry
 from royalty_assets.storage.schema import SchemaError, downgrade, migrate
 from royalty_assets_tests.databases import empty_url_of, server
 from royalty_assets_tests.projects import MARCH, demo_project, month_hash, run_month
-from royalty_assets_tests.storage.test_registry import BATCH, COMMIT, LETTER
+from royalty_assets_tests.storage.test_registry import BATCH, COMMIT, LETTER, turn_at
 from royalty_assets_tests.storage.test_schema import fill
 
 pytestmark = pytest.mark.on_databases("postgresql")
@@ -101,16 +101,15 @@ def test_the_app_can_change_and_remove_nothing_that_counts(urls, verb):
 
 def test_the_app_removes_what_a_run_that_died_left(urls):
     registry = open_registry(urls["app"])
-    revision = PartitionRevision("f", COMMIT.stage, COMMIT.partition_key, 0)
-    registry.add_dead_letters(revision, [LETTER])
-    registry.discard_uncommitted(revision)
-    assert registry.count_dead_letters(revision) == (0, 0)
-    registry.add_dead_letters(revision, [LETTER])
-    registry.commit_partition(COMMIT)
-    registry.discard_uncommitted(revision)
-    assert registry.count_dead_letters(revision) == (1, 0)
+    registry.add_dead_letters(turn_at(registry, COMMIT), [LETTER])
+    turn = turn_at(registry, COMMIT)
+    assert registry.count_dead_letters(turn) == (0, 0)
+    registry.add_dead_letters(turn, [LETTER])
+    registry.commit_partition(COMMIT, turn)
+    turn_at(registry, COMMIT)
+    assert registry.count_dead_letters(turn) == (1, 0)
     with pytest.raises(RegistryConflictError):
-        registry.add_dead_letters(revision, [LETTER])
+        registry.add_dead_letters(turn, [LETTER])
     registry.close()
 
 
@@ -142,5 +141,5 @@ def test_the_app_makes_dagsters_tables_and_the_auditor_makes_none(urls):
             execute(urls[role], "CREATE TABLE royalty_assets.more (id int)")
     registry = open_registry(urls["auditor"])
     with pytest.raises(DatabaseRefusedError):
-        registry.commit_batch(BATCH)
+        turn_at(registry, BATCH)
     registry.close()
