@@ -1,4 +1,4 @@
-"""Real input: Luxembourg's daily Top 200 against a real catalog: three months, or (long) five years.
+"""Real input: Luxembourg's daily Top 200, a real catalog; three months, or (long) five years.
 
 The data is not part of the project; where it is not at hand, this is skipped.
 """
