@@ -88,15 +88,17 @@ def _as_json(
 def _show(newest: "list[tuple[str, Stage, str]]", found: "list[Unfinished]") -> None:
     from royalty_assets.orchestration.unfinished import unfinished_rows
 
-    by_feed: dict[str, dict[str, str]] = {}
+    reached: dict[tuple[str, str], list[str]] = {}
     for feed, stage, key in newest:
-        by_feed.setdefault(feed, {})[str(stage)] = key
-    table = Table(title="Last green partition of each stage", title_justify="left")
-    for name in ("", *_STAGES):
-        table.add_column(name, overflow="fold")
-    for feed, keys in by_feed.items():
-        cells = [keys.get(stage) for stage in _STAGES]
-        table.add_row(escape(feed), *("" if key is None else key or "none" for key in cells))
+        reached.setdefault((feed, key or "none yet"), []).append(str(stage))
+    table = Table(title="Newest green partition of each stage", title_justify="left")
+    for name in ("", "partition", "stages"):
+        table.add_column(name)
+    before = ""
+    for (feed, key), stages in reached.items():
+        told = ", ".join(sorted(stages, key=_STAGES.index))
+        table.add_row("" if feed == before else escape(feed), key, told)
+        before = feed
     console.print(table)
     for what, where, since, why, who, to_do in unfinished_rows(found):
         told = f"  • {what}: {where}" + (f", since {since} UTC" if since else "")
