@@ -24,7 +24,7 @@ desk: .venv/runtime ## Decide about open usage of the project in data/, http://1
 	@$(BIN)/royalty-assets desk data
 
 test: .venv/dev ## Run every test (DATABASE=postgresql, LAKE=s3: on servers that the tests start).
-	@$(BIN)/pytest --database $(or $(DATABASE),sqlite) --lake $(or $(LAKE),local)
+	@$(BIN)/pytest --database=$(or $(DATABASE),sqlite) --lake=$(or $(LAKE),local)
 
 test-long: .venv/dev ## Run the tests that take minutes.
 	@$(BIN)/pytest -m long

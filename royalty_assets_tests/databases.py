@@ -1,6 +1,6 @@
 """Databases for tests: the registry of a project's folder, on SQLite or on a real PostgreSQL.
 
-``pytest --database postgresql`` puts every project of every test on PostgreSQL; a test marked
+``pytest --database=postgresql`` puts every project of every test on PostgreSQL; a test marked
 ``on_databases`` runs on both whatever is chosen. The server is started by the first test that
 needs it, is shared by all workers, and listens on a Unix socket alone. Each folder has a database
 of its own there, made from a migrated template and dropped with the test.
