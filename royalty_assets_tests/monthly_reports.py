@@ -11,18 +11,20 @@ from pathlib import Path
 import polars as pl
 
 from royalty_assets.audit.keys import ensure_signing_key
+from royalty_assets.domain.batches import Commit, Stage
 from royalty_assets.domain.money import format_atoms
 from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import PAYOUT_LINE_SCHEMA
 from royalty_assets.domain.statements import Statement
 from royalty_assets.domain.windows import Cadence, Partition
 from royalty_assets.pipeline.closing import close
-from royalty_assets.pipeline.context import Outcome, PipelineContext
+from royalty_assets.pipeline.context import LEDGER_FEED, Outcome, PipelineContext
 from royalty_assets.pipeline.payouts import payout_frame
 from royalty_assets.pipeline.periods import committed_months
 from royalty_assets.pipeline.statements import statements
 from royalty_assets_tests.projects import inbox_context, run_month
 
+PAYOUT_LINE = ("rights_holder_id", "recording_id", "units", "receipts", "amount")
 HEADER = "Date,Territory,ISRC,Title,Artist,Units,Amount,Currency\n"
 ISRCS = {"R1": "USUM70600055", "R2": "USUM70600056"}
 TITLES = {"R1": "Flowers", "R2": "Sun"}
@@ -132,3 +134,9 @@ def earned(
         ):  # fmt: skip
             sums[payee, currency] += atoms
     return {key: atoms for key, atoms in sums.items() if atoms}
+
+
+def in_force(context: PipelineContext, of: Partition) -> list[Commit | None]:
+    """The commits of a month's books, and of its closing."""
+    stages = (Stage.LEDGER, Stage.PAYOUTS, Stage.STATEMENTS, Stage.CLOSING)
+    return [context.registry.commit(LEDGER_FEED, stage, of.key) for stage in stages]

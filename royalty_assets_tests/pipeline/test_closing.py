@@ -16,7 +16,6 @@ from royalty_assets.audit import verify_receipt
 from royalty_assets.audit.receipts import ReceiptError
 from royalty_assets.domain.adjudication import Action
 from royalty_assets.domain.allocation import StreamThreshold
-from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.payouts import PAYOUT_LINE_SCHEMA
 from royalty_assets.domain.statements import statement_differences
 from royalty_assets.pipeline import closing as closing_module
@@ -29,7 +28,7 @@ from royalty_assets.pipeline.closing import (
     propose,
     receipt,
 )
-from royalty_assets.pipeline.context import LEDGER_FEED, StageBlockedError
+from royalty_assets.pipeline.context import StageBlockedError
 from royalty_assets.pipeline.month import post_ledger
 from royalty_assets.pipeline.payouts import pay_out, payout_frame
 from royalty_assets.pipeline.periods import closed_months, ledger_in_force
@@ -43,9 +42,11 @@ from royalty_assets_tests.monthly_reports import (
     FEBRUARY,
     JANUARY,
     MARCH,
+    PAYOUT_LINE,
     TITLES,
     agree,
     earned,
+    in_force,
     movements,
     project,
     report,
@@ -56,14 +57,6 @@ from royalty_assets_tests.monthly_reports import (
     told,
 )
 from royalty_assets_tests.projects import run_month
-
-STAGES = (Stage.LEDGER, Stage.PAYOUTS, Stage.STATEMENTS)
-PAYOUT_LINE = ("rights_holder_id", "recording_id", "units", "receipts", "amount")
-
-
-def in_force(context, month):
-    """The commits of a month's books."""
-    return [context.registry.commit(LEDGER_FEED, stage, month.key) for stage in STAGES]
 
 
 def corrected(context, month, period):

@@ -36,8 +36,10 @@ from royalty_assets_tests.monthly_reports import (
     FEBRUARY,
     JANUARY,
     MARCH,
+    PAYOUT_LINE,
     agree,
     earned,
+    in_force,
     month,
     movements,
     project,
@@ -50,14 +52,7 @@ from royalty_assets_tests.monthly_reports import (
 )
 
 DSR = Path(__file__).parents[1] / "sources/dsr"
-STAGES = (Stage.LEDGER, Stage.PAYOUTS, Stage.STATEMENTS, Stage.CLOSING)
 LEDGER_LINE = ("account", "recording_id", "reason", "entry", "units", "amount")
-PAYOUT_LINE = ("rights_holder_id", "recording_id", "units", "receipts", "amount")
-
-
-def in_force(context, of):
-    """The commits of a month's books."""
-    return [context.registry.commit(LEDGER_FEED, stage, of.key) for stage in STAGES]
 
 
 def claims_corrected(context, of, period):
@@ -92,8 +87,9 @@ def check(context, *, again=False):
     """Nothing is red, closed months are as signed; and all can be made again, where it is asked."""
     for of in closed_months(context):
         assert list(closing_differences(context, of)) == []
-    for commit in (c for stage in STAGES for c in context.registry.commits(stage, LEDGER_FEED)):
-        assert [found for findings in commit.checks.values() for found in findings] == []
+    for stage in (Stage.LEDGER, Stage.PAYOUTS, Stage.STATEMENTS, Stage.CLOSING):
+        for commit in context.registry.commits(stage, LEDGER_FEED):
+            assert [found for findings in commit.checks.values() for found in findings] == []
     if again:
         assert [told for checked in rederive(context) for told in checked.differences] == []
 
