@@ -195,16 +195,21 @@ def server() -> Server:
         running = Server(folder / "data")
         if not running.has(TEMPLATE):
             # Nothing here has to outlive the machine.
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-                running.execute(f"ALTER SYSTEM SET {setting} = off")
-            running.execute("SELECT pg_reload_conf()")
-            running.create("migrating")
-            engine = connect(parsed_url(running.url("migrating")))
-            migrate(engine)
-            engine.dispose()
-            running.disconnect("migrating")
-            running.execute(f"ALTER DATABASE migrating RENAME TO {TEMPLATE}")
+            make_template(running, ("fsync", "synchronous_commit", "full_page_writes"))
     return running
+
+
+def make_template(running: Server, settings_off: tuple[str, ...]) -> None:
+    """Make the migrated database that others are copies of, on a server with less care."""
+    for setting in settings_off:
+        running.execute(f"ALTER SYSTEM SET {setting} = off")
+    running.execute("SELECT pg_reload_conf()")
+    running.create("migrating")
+    engine = connect(parsed_url(running.url("migrating")))
+    migrate(engine)
+    engine.dispose()
+    running.disconnect("migrating")
+    running.execute(f"ALTER DATABASE migrating RENAME TO {TEMPLATE}")
 
 
 def make_server_folder() -> None:

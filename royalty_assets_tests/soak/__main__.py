@@ -78,6 +78,8 @@ def last_line(reports: list[SeedReport], bug: str) -> str:
     failed = sorted(report.seed for report in reports if report.findings)
     told = f"{len(reports)} seeds, {faults} faults, {lost} losses, {doubled} doubled; "
     told += f"{len(failed)} seeds failed" + (f", the first is {failed[0]}" if failed else "")
+    if lacking := sum(report.lacks_postgresql for report in reports):
+        told += f"; {lacking} on SQLite, as no PostgreSQL could be started"
     return told + (f" (with the bug {bug} put in)" if bug else "")
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -23,12 +24,18 @@ import sqlalchemy as sa
 from royalty_assets.domain.batches import Stage
 from royalty_assets.simulator.faults import Fault, FaultPlan
 from royalty_assets.simulator.server import SimulatedServices
-from royalty_assets.storage.database import DatabaseBusyError
+from royalty_assets.storage.database import (
+    CommitUnknownError,
+    DatabaseBusyError,
+    DatabaseUnavailableError,
+)
+from royalty_assets.storage.lake import LakeUnavailableError
 from royalty_assets.storage.registry import RegistryConflictError
 from royalty_assets_tests.soak.bugs import broken
 from royalty_assets_tests.soak.faults import (
     KILLS,
     NETWORK_NAMES,
+    ON_S3,
     Armed,
     FaultDraw,
     Gate,
@@ -43,17 +50,23 @@ from royalty_assets_tests.soak.operations import (
     perform,
     what_is_due,
 )
+from royalty_assets_tests.soak.stores import Servers, Stores
 from royalty_assets_tests.soak.world import CSV_FEEDS, HTTP_FEEDS, Delivered, World, make_world
 
 PASSES_STRUCK_MAX = 2
 PASSES_MAX = 6
 REAL_KILLS_MAX = 3
 """A process costs as much as many operations; so many are killed a seed, where any are."""
+_FOR_GOOD = 1_000
+"""More uploads than an operation has: it fails; of one that fails another is made."""
 _EXPECTED: dict[Strike, tuple[type[Exception], ...]] = {
     Strike.LAKE_FULL: (OSError,),
     Strike.SPOOL_FULL: (OSError,),
     Strike.REGISTRY_FULL: (sa.exc.OperationalError,),
     Strike.REGISTRY_LOCKED: (DatabaseBusyError,),
+    Strike.DATABASE_RESTART: (DatabaseUnavailableError, CommitUnknownError),
+    Strike.S3_CUT: (LakeUnavailableError,),
+    Strike.S3_BUSY: (LakeUnavailableError,),
     Strike.TWO_AT_ONCE: (RegistryConflictError,),
 }
 """How an operation may fail of what struck it; anything else is a finding."""
@@ -71,6 +84,8 @@ class Operator:
         services: what is asked at ``url``.
         draw: of faults; None for the run without any.
         has_real_kills: whether processes are killed, rather than operations broken off.
+        stores: where registry and lake are.
+        servers: those that are struck, of stores that are on one.
         trace: what struck, in order.
         injected: fault → how often it struck.
         copies: path → how often a report came again as other bytes.
@@ -84,6 +99,8 @@ class Operator:
     draw: FaultDraw | None = None
     has_real_kills: bool = False
     bug: str = ""
+    stores: Stores = field(default_factory=Stores)
+    servers: Servers | None = None
     trace: list[str] = field(default_factory=list)
     injected: Counter[str] = field(default_factory=Counter)
     copies: Counter[str] = field(default_factory=Counter)
@@ -107,7 +124,9 @@ class Operator:
     def context(self) -> StruckContext:
         """The project, as it is open now."""
         if self._context is None:
-            self._context = open_project(self.world, self.home, self.url, self.now, self._gate)
+            self._context = open_project(
+                self.world, self.home, self.stores, self.url, self.now, self._gate
+            )
         return self._context
 
     def now(self) -> datetime:
@@ -117,7 +136,7 @@ class Operator:
     def close(self) -> None:
         """Let the project go, as at the end of a process."""
         if self._context is not None:
-            self._context.registry.close()
+            self._context.close()
             self._context = None
 
     def run(self) -> None:
@@ -184,7 +203,11 @@ class Operator:
                 return self._do_beside_another(operation, armed)
         if armed.strike in KILLS and self.has_real_kills and self._real_kills < REAL_KILLS_MAX:
             return self._do_in_a_process(operation, armed)
+        if self.servers is not None:
+            _aim_at_server(armed, self.servers)
         told = self._do_struck(operation, armed)
+        if self.servers is not None and armed.strike in ON_S3:
+            self.servers.let_uploads_pass()
         if armed.struck and armed.strike is not None:
             self._note(armed.strike, operation, f"at {armed.struck}", told)
         elif told and operation.what in {"raw", "pool"} and not told.startswith("blocked"):
@@ -244,7 +267,7 @@ class Operator:
     def _do_struck(self, operation: Operation, armed: Armed) -> str:
         context, self._gate.armed = self.context, armed
         try:
-            return perform(context, self.world, operation)
+            return self._without_places(perform(context, self.world, operation))
         except BaseException as error:
             if is_killed(error):
                 # What was in memory is gone; connections are, too.
@@ -259,6 +282,12 @@ class Operator:
             return f"failed: {type(error).__name__}"
         finally:
             self._gate.armed = Armed()
+
+    def _without_places(self, told: str) -> str:
+        """The same of every run of a seed, wherever it keeps what it has."""
+        for place in (str(self.home), self.stores.name, self.stores.endpoint):
+            told = told.replace(place, "…") if place else told
+        return told
 
     def _do_over_bad_network(self, operation: Operation, armed: Armed) -> tuple[str, bool]:
         draw = random.Random(armed.seed)
@@ -297,7 +326,16 @@ class Operator:
         spec = replace(armed, is_real=True)
         child = processes().Process(
             target=_child,
-            args=(self.world.seed, self.home, self.url, self._now, operation, spec, self.bug),
+            args=(
+                self.world.seed,
+                self.home,
+                self.stores,
+                self.url,
+                self._now,
+                operation,
+                spec,
+                self.bug,
+            ),
         )
         child.start()
         child.join()
@@ -321,7 +359,7 @@ class Operator:
         errors: list[BaseException] = []
 
         def run() -> None:
-            other = open_project(self.world, self.home, self.url, self.now, Gate())
+            other = open_project(self.world, self.home, self.stores, self.url, self.now, Gate())
             try:
                 for stage in stages:
                     told = perform(other, self.world, replace(operation, what=stage))
@@ -330,7 +368,7 @@ class Operator:
             except BaseException as error:  # noqa: BLE001 - told by who waits for it
                 errors.append(error)
             finally:
-                other.registry.close()
+                other.close()
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -433,6 +471,18 @@ class Operator:
         self.trace.append(f"tick {self._tick}: {delivered.path} {how}")
 
 
+def _aim_at_server(armed: Armed, servers: Servers) -> None:
+    """Say what a server is to do at the boundary, if the fault is a server's."""
+    times = 1 if armed.seed % 2 else _FOR_GOOD
+    match armed.strike:
+        case Strike.DATABASE_RESTART:
+            armed.meanwhile = servers.restart_database
+        case Strike.S3_CUT:
+            armed.meanwhile = partial(servers.cut_uploads, times)
+        case Strike.S3_BUSY:
+            armed.meanwhile = partial(servers.refuse_uploads, times)
+
+
 def processes() -> multiprocessing.context.ForkServerContext:
     """Where processes come from that start with everything loaded, and nothing running."""
     context = multiprocessing.get_context("forkserver")
@@ -443,6 +493,7 @@ def processes() -> multiprocessing.context.ForkServerContext:
 def _child(
     seed: int,
     home: Path,
+    stores: Stores,
     url: str,
     now: datetime,
     operation: Operation,
@@ -451,10 +502,10 @@ def _child(
 ) -> None:
     world = make_world(seed)
     with broken(bug):
-        context = open_project(world, home, url, lambda: now, Gate())
+        context = open_project(world, home, stores, url, lambda: now, Gate())
         context.gate.armed = armed
         perform(context, world, operation)
-        context.registry.close()
+        context.close()
 
 
 @contextmanager
@@ -467,11 +518,15 @@ def operating(
     *,
     has_real_kills: bool = False,
     bug: str = "",
+    stores: Stores | None = None,
+    servers: Servers | None = None,
 ) -> Iterator[Operator]:
     """An operator whose services are those that are asked at ``url``."""
     services = world.services()
     install(services)
-    operator = Operator(world, home, url, services, draw, has_real_kills, bug)
+    operator = Operator(
+        world, home, url, services, draw, has_real_kills, bug, stores or Stores(), servers
+    )
     try:
         yield operator
     finally:

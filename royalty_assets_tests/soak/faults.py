@@ -12,7 +12,7 @@ import random
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -44,6 +44,9 @@ class Strike(StrEnum):
     SPOOL_FULL = "disk full: spool"
     REGISTRY_FULL = "disk full: registry"
     REGISTRY_LOCKED = "database locked"
+    DATABASE_RESTART = "database restarted in mid-transaction"
+    S3_CUT = "S3: upload cut off in the middle"
+    S3_BUSY = "S3: 503 SlowDown"
     TWO_AT_ONCE = "two runs of one partition at once"
     CLOCK_AHEAD = "clock ahead"
     CLOCK_BEHIND = "clock behind"
@@ -84,7 +87,8 @@ class Armed:
         at: how many boundaries of its kind are let pass.
         seed: decides what else there is to decide, as by how much a clock is wrong.
         is_real: whether who is killed is a process.
-        meanwhile: what happens in between, for ``TWO_AT_ONCE``.
+        meanwhile: what happens at the boundary, where that is done elsewhere: another run, or a
+            server that is restarted or spoilt.
         struck: the boundary that it has struck at; empty before.
     """
 
@@ -119,7 +123,11 @@ class Armed:
 
     def perhaps_let_another_run(self, boundary: str) -> None:
         """Stand still while another process runs the same partition, if that is the fault."""
-        if self.comes(Strike.TWO_AT_ONCE, boundary) and self.meanwhile is not None:
+        self.perhaps_do(Strike.TWO_AT_ONCE, boundary)
+
+    def perhaps_do(self, strike: Strike, boundary: str) -> None:
+        """Let happen what is to happen meanwhile, if that is the fault and this its boundary."""
+        if self.meanwhile is not None and self.comes(strike, boundary):
             self.meanwhile()
 
 
@@ -142,6 +150,8 @@ class StruckLake:
         armed, name = self._gate.armed, f"{folder}/{label}"
         armed.perhaps_let_another_run(f"lake write {name}")
         armed.perhaps_kill(Strike.KILL_BEFORE_WRITE, name)
+        armed.perhaps_do(Strike.S3_CUT, name)
+        armed.perhaps_do(Strike.S3_BUSY, name)
         stored = self._lake.put(folder, label, rows, lambda path: self._write(path, write, name))
         armed.perhaps_kill(Strike.KILL_AFTER_WRITE, name)
         armed.perhaps_let_another_run(f"lake write {name}, done")
@@ -189,6 +199,7 @@ class StruckEngine:
             with self._while_full(connection, name):
                 result = work(connection)
             armed.perhaps_kill(Strike.KILL_BEFORE_COMMIT, name)
+            armed.perhaps_do(Strike.DATABASE_RESTART, name)
             return result
 
         with self._while_locked(name):
@@ -265,6 +276,11 @@ class StruckContext(PipelineContext):
     """A project whose spool may have no room."""
 
     gate: Gate = Gate()
+    opened: ExitStack = ExitStack()
+
+    def close(self) -> None:
+        """Let the stores go, as at the end of a process."""
+        self.opened.close()
 
     def spool(self) -> Path:
         """See ``PipelineContext``."""
@@ -279,6 +295,8 @@ _IN_STORES = (
     Strike.LAKE_FULL, Strike.SPOOL_FULL, Strike.REGISTRY_FULL, Strike.REGISTRY_LOCKED,
     Strike.TWO_AT_ONCE, Strike.TWO_AT_ONCE,
 )  # fmt: skip
+_ON_SQLITE = (Strike.REGISTRY_FULL, Strike.REGISTRY_LOCKED)
+ON_S3 = (Strike.S3_CUT, Strike.S3_BUSY)
 _CLOCKS = (Strike.CLOCK_AHEAD, Strike.CLOCK_BEHIND)
 
 
@@ -289,15 +307,27 @@ class FaultDraw:
     Attributes:
         rate: of operations that are to meet something.
         kinds: that may happen; all, if not said.
+        on_postgresql: whether the registry is there, which may be restarted.
+        on_s3: whether the lake is there.
     """
 
     seed: int
     rate: float
     kinds: frozenset[Strike] = frozenset(Strike)
+    on_postgresql: bool = False
+    on_s3: bool = False
     draw: random.Random = field(init=False)
+    _in_stores: tuple[Strike, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.draw = random.Random(f"faults/{self.seed}")
+        self._in_stores = (
+            tuple(
+                Strike.DATABASE_RESTART if self.on_postgresql and strike in _ON_SQLITE else strike
+                for strike in _IN_STORES
+            )
+            + (*ON_S3, *ON_S3) * self.on_s3
+        )
 
     def arm(self, *, is_network: bool, is_by_hand: bool, is_contested: bool) -> Armed:
         """The fault of the next operation.
@@ -312,7 +342,7 @@ class FaultDraw:
             return Armed(Strike.TWO_AT_ONCE, draw.randrange(6), draw.getrandbits(32))
         if draw.random() >= self.rate:
             return Armed()
-        chosen = draw.choice(_IN_STORES)
+        chosen = draw.choice(self._in_stores)
         if is_network and draw.random() < 0.5:
             chosen = Strike.NETWORK
         elif not is_by_hand and draw.random() < 0.08:

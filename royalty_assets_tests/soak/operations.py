@@ -7,7 +7,7 @@ from the project's feeds and the time, as in ``orchestration.runner``.
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,8 +33,7 @@ from royalty_assets.pipeline.questions import questions
 from royalty_assets.pipeline.statements import state
 from royalty_assets.pipeline.validate import validate
 from royalty_assets.sources.templates import bundled_templates
-from royalty_assets.storage.lake import LocalLake
-from royalty_assets.storage.registry import Registry, open_registry
+from royalty_assets.storage.registry import Registry
 from royalty_assets_tests.soak.faults import (
     Gate,
     StruckContext,
@@ -42,6 +41,7 @@ from royalty_assets_tests.soak.faults import (
     StruckLake,
     strike_transactions,
 )
+from royalty_assets_tests.soak.stores import Stores
 from royalty_assets_tests.soak.world import World
 
 SECONDS_A_SECOND = 25
@@ -94,21 +94,22 @@ def _sooner(select: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_project(
-    world: World, home: Path, url: str, now: Callable[[], datetime], gate: Gate
+    world: World, home: Path, stores: Stores, url: str, now: Callable[[], datetime], gate: Gate
 ) -> StruckContext:
     """Open the project in ``home``, as a process does that has just started."""
     strike_transactions()
-    registry = open_registry(f"sqlite:///{home}/registry.db")
+    registry, opened = stores.registry(home), ExitStack()
+    opened.callback(registry.close)
     context = StruckContext(
         project=world.project(url),
         home=home,
-        lake=StruckLake(LocalLake(home / "lake"), gate),
+        lake=StruckLake(opened.enter_context(stores.lake(home)), gate),
         registry=Registry(StruckEngine(registry._engine, gate)),
         templates=bundled_templates(),
         now=now,
         signer=ensure_signing_key(home, name="soak"),
     )
-    context.gate = gate
+    context.gate, context.opened = gate, opened
     return context
 
 

@@ -39,7 +39,7 @@ from royalty_assets.simulator.reports import make_pool_report, make_sales_report
 from royalty_assets.simulator.scenario import SERVICES
 from royalty_assets.simulator.server import SimulatedServices
 from royalty_assets.storage import tables
-from royalty_assets.storage.lake import file_sha256, read_frame
+from royalty_assets.storage.lake import read_frame
 from royalty_assets_tests.soak.world import AGREED, HTTP_FEEDS, Delivered, World
 
 ATOMS = 10**18
@@ -407,10 +407,11 @@ def storage_differences(context: PipelineContext, *, is_thorough: bool) -> Itera
                 place = f"{commit.feed}/{commit.stage} {commit.partition_key}"
                 yield Finding(Kind.WRONG, f"{place} is red: {check}: {findings[0]}")
     listed = {stored.path for stored in _listed(context)}
-    for path in sorted(set(context.lake.paths()) - listed):
-        sha256, size_bytes = file_sha256(context.home / "lake" / path)
-        if not path.endswith(f"-{sha256[:32]}.parquet"):
-            told = f"orphan {path} is not whole: {size_bytes} bytes of SHA-256 {sha256}"
+    orphans = [each for each in context.lake.listing() if each.path not in listed]
+    for each in sorted(orphans, key=lambda orphan: orphan.path):
+        sha256 = context.lake.sha256(LakeObject(each.path, "", each.size_bytes, 0))
+        if not each.path.endswith(f"-{sha256[:32]}.parquet"):
+            told = f"orphan {each.path} is not whole: {each.size_bytes} bytes of SHA-256 {sha256}"
             yield Finding(Kind.WRONG, told)
 
 

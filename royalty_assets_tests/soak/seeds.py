@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from time import perf_counter
 
@@ -24,8 +25,12 @@ from royalty_assets_tests.soak.oracle import (
     what_was_sent,
 )
 from royalty_assets_tests.soak.service import Switchboard, switchboard
+from royalty_assets_tests.soak.stores import Servers
 from royalty_assets_tests.soak.world import make_world
 
+_SHARE_ON_SERVERS = 0.12
+"""Of seeds whose registry is on PostgreSQL, and of those whose lake is on S3; with faults, that is:
+the run without any has both in its home, so that databases and lakes are compared as well."""
 _IN_MEMORY = Path("/dev/shm")
 """Where there is one: disks are not what is tested."""
 
@@ -39,6 +44,7 @@ class SeedReport:
         findings: what is lost, doubled or otherwise wrong; none if all is well.
         trace: what struck, in order.
         ledger_hash: of the run with faults.
+        lacks_postgresql: whether it would have been there, and none could be started.
     """
 
     seed: int
@@ -47,6 +53,7 @@ class SeedReport:
     trace: list[str] = field(default_factory=list)
     ledger_hash: str = ""
     about: str = ""
+    lacks_postgresql: bool = False
     seconds: float = 0.0
 
     def number_of(self, kind: Kind) -> int:
@@ -78,17 +85,26 @@ def _board_of_process() -> Switchboard:
     return _OF_PROCESS.enter_context(switchboard())
 
 
+@cache
+def _servers_of_process() -> Servers:
+    """Those that a worker has, which it ends with itself."""
+    servers = Servers()
+    Finalize(servers, servers.close, exitpriority=0)
+    return servers
+
+
 def run_seed_in_process(seed: int, bug: str = "") -> SeedReport:
-    """Run a seed in a worker, which keeps its server."""
-    return run_seed(seed, _board_of_process(), bug)
+    """Run a seed in a worker, which keeps its servers."""
+    return run_seed(seed, _board_of_process(), _servers_of_process(), bug)
 
 
-def run_seed(seed: int, board: Switchboard, bug: str = "") -> SeedReport:
+def run_seed(seed: int, board: Switchboard, servers: Servers, bug: str = "") -> SeedReport:
     """Run a seed's world without faults and with them, and compare.
 
     Args:
         seed: which.
         board: where the services are asked.
+        servers: where registry and lake are kept, of some seeds.
         bug: that is put into this process, and those it starts.
     """
     started = perf_counter()
@@ -96,14 +112,14 @@ def run_seed(seed: int, board: Switchboard, bug: str = "") -> SeedReport:
     folder = tempfile.mkdtemp(prefix="soak-", dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None)
     try:
         with broken(bug):
-            _run(report, Path(folder), board, bug)
+            _run(report, Path(folder), board, servers, bug)
     finally:
         shutil.rmtree(folder)
     report.seconds = perf_counter() - started
     return report
 
 
-def _run(report: SeedReport, folder: Path, board: Switchboard, bug: str) -> None:
+def _run(report: SeedReport, folder: Path, board: Switchboard, servers: Servers, bug: str) -> None:
     seed = report.seed
     world = make_world(seed)
     report.about = (
@@ -112,19 +128,29 @@ def _run(report: SeedReport, folder: Path, board: Switchboard, bug: str) -> None
     choice = random.Random(f"how/{seed}")
     rate, has_real_kills = choice.choice((0.05, 0.1, 0.2)), choice.random() < 0.25
     is_thorough = choice.random() < 0.1
-    draw = FaultDraw(seed, rate)
+    on_postgresql, on_s3 = (
+        random.Random(f"{store}/{seed}").random() < _SHARE_ON_SERVERS
+        for store in ("registry", "lake")
+    )
     with (
+        servers.stores(on_postgresql=on_postgresql, on_s3=on_s3) as stores,
         operating(world, folder / "calm", board.url, board.install) as calm,
         operating(
             world,
             folder / "struck",
             board.url,
             board.install,
-            draw,
+            FaultDraw(
+                seed, rate, on_postgresql=bool(stores.registry_url), on_s3=bool(stores.endpoint)
+            ),
             has_real_kills=has_real_kills,
             bug=bug,
+            stores=stores,
+            servers=servers,
         ) as struck,
     ):
+        report.lacks_postgresql = on_postgresql and not stores.registry_url
+        report.about += f", on {stores}" * bool(str(stores))
         try:
             board.install(calm.services)
             calm.run()
