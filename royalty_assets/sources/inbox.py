@@ -246,6 +246,14 @@ class InboxSource:
                 keys = {self._partition_of.key_of_row(row) for row in opened.rows()}
                 message, kind, day = None, opened.kind, opened.day
         named = sorted(key for key in keys if key is not None)
+        if None in keys and not named:
+            # It would have to be put somewhere, and could not be replaced there by the whole file.
+            raise UnreadableFileError(
+                "file:no_day",
+                "no row of it tells a day of this feed's time, so it belongs to no period; it may "
+                "be cut off, or its days are before the feed's start or written in another way "
+                "(royalty-assets inspect FILE tells what is wrong with each row)",
+            )
         if None in keys:
             named = sorted({*named, self._partition_of.first_key(named)})
         if not keys and day is not None and (key := self._partition_of.key(day)) is not None:

@@ -224,6 +224,20 @@ def test_a_file_that_cannot_be_read_displaces_nothing(tmp_path):
     assert units_of(context, "2021-01") == 3
 
 
+def test_a_file_that_is_cut_off_before_its_first_day_leaves_nothing_behind(tmp_path):
+    """It belongs to no period yet; put into one, the whole file could not take its place there."""
+    context = inbox_project(tmp_path, REPORT + "2021-02-09,DE,USUM7060", start="2021-01-01")
+    (feed,) = context.project.feeds
+    take_in(context, feed, [month("2021-01")])
+    (letter,) = context.registry.dead_letters("reports")
+    assert (letter["rule"], letter["source"]) == ("file:no_day", "report.csv")
+    assert "tells a day of this feed's time" in letter["reason"]
+    (tmp_path / "inbox/report.csv").write_text(REPORT + line("2021-02-09", 4))
+    run_inbox(context, "2021-01", "2021-02")
+    assert (units_of(context, "2021-01"), units_of(context, "2021-02")) == (0, 4)
+    assert context.registry.dead_letters("reports") == []
+
+
 def test_whether_a_run_happens_between_two_deliveries_does_not_matter(tmp_path):
     for between in (True, False):
         home = tmp_path / str(between)
