@@ -24,10 +24,10 @@ desk: .venv/runtime ## Decide about open usage of the project in data/, http://1
 	@$(BIN)/royalty-assets desk data
 
 test: .venv/dev ## Run every test (DATABASE=postgresql, LAKE=s3: on servers that the tests start).
-	@$(BIN)/pytest --database=$(or $(DATABASE),sqlite) --lake=$(or $(LAKE),local)
+	@POLARS_MAX_THREADS=1 $(BIN)/pytest --database=$(or $(DATABASE),sqlite) --lake=$(or $(LAKE),local)
 
 test-long: .venv/dev ## Run the tests that take minutes.
-	@$(BIN)/pytest -m long
+	@POLARS_MAX_THREADS=1 $(BIN)/pytest -m long
 
 lint: .venv/dev ## Format and lint checks, types, import contracts, definitions.
 	@$(BIN)/ruff format --check

@@ -395,7 +395,7 @@ contracts:
 AMOUNTS = ("0.01", "0.1", "0.000000000000000001", "3.333333333333333333", "-2")
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -429,7 +429,7 @@ def test_late_or_in_time_everyone_earns_the_same(tmp_path_factory, files):
     assert earned(late) == earned(known)
     for context in (late, known):
         assert not any(
-            findings for month in (*DAYS, APRIL) for c in in_force(context, month)
+            findings for month in (*DAYS, APRIL) for c in in_force(context, month) if c
             for findings in c.checks.values()
         )  # fmt: skip
     check_books(late)
