@@ -36,7 +36,7 @@ class FailedPartition:
     @property
     def due_at(self) -> datetime:
         """When to ask again."""
-        # 2**20 minutes are two years: no need to compute with more.
+        # Bounded before it is doubled: a span of time holds only so much.
         wait = FIRST_WAIT * (1 << min(self.times - 1, 20))
         return self.ended_at + min(wait, LONGEST_WAIT)
 

@@ -7,7 +7,7 @@ import dagster as dg
 
 from royalty_assets.domain.calendar import IN_ORDER, DeliveryState, ExpectedDelivery
 from royalty_assets.domain.feeds import Feed, Project
-from royalty_assets.orchestration.metadata import plain_markdown
+from royalty_assets.orchestration.metadata import markdown_table, plain_markdown
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.calendar import CALENDAR_COLUMNS, calendar_rows, delivery_calendar
 
@@ -86,10 +86,7 @@ def calendar_table(lines: Sequence[ExpectedDelivery]) -> str:
     """The calendar as a Markdown table."""
     if not lines:
         return "No feed has a calendar; see `calendar` in feeds.yaml."
-    rows = [" | ".join(map(plain_markdown, row)) for row in calendar_rows(lines)]
-    return "\n".join(
-        [" | ".join(CALENDAR_COLUMNS), " | ".join("---" for _ in CALENDAR_COLUMNS), *rows]
-    )
+    return markdown_table(CALENDAR_COLUMNS, calendar_rows(lines))
 
 
 def deliveries_job() -> Any:  # dagster has no public name for an unresolved job

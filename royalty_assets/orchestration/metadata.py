@@ -1,7 +1,7 @@
 """What people read beside a partition in the UI: counts, rates, money, hashes and files."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -60,6 +60,12 @@ def plain_markdown(text: str) -> str:
     # CommonMark §2.4: any ASCII punctuation may stand behind a backslash. Entities are kept from
     # meaning anything by the ampersand's own.
     return _MARKUP.sub(_as_written, in_one_line)
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts from outside; see ``plain_markdown``."""
+    shown = (" | ".join(map(plain_markdown, row)) for row in rows)
+    return "\n".join([" | ".join(columns), " | ".join("---" for _ in columns), *shown])
 
 
 def _as_written(found: re.Match[str]) -> str:

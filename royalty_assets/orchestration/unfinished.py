@@ -11,6 +11,7 @@ import dagster as dg
 
 from royalty_assets.domain.batches import Stage
 from royalty_assets.domain.failures import Actor, Failure
+from royalty_assets.orchestration.metadata import markdown_table
 from royalty_assets.orchestration.reporting import failures_of_run
 from royalty_assets.orchestration.session import PipelineSession
 from royalty_assets.pipeline.context import PipelineContext
@@ -158,10 +159,8 @@ def unfinished_table(found: Sequence[Unfinished]) -> str:
     """What is unfinished as a Markdown table."""
     if not found:
         return "Nothing: every partition that is due is committed."
-    cells = [[text.replace("|", "\\|").replace("\n", " ") for text in row]
-             for row in unfinished_rows(found)]  # fmt: skip
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS), *map(" | ".join, cells)]
-    return "\n".join(lines)
+    rows = [[" ".join(text.split()) for text in row] for row in unfinished_rows(found)]
+    return markdown_table(COLUMNS, rows)
 
 
 def unfinished_asset() -> dg.AssetsDefinition:

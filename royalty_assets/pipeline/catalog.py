@@ -51,6 +51,12 @@ def taken(context: PipelineContext) -> Commit | None:
     return standing(context, CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION, input_sha256)
 
 
+def simulated_splits(context: PipelineContext) -> int:
+    """Of how many recordings of the catalog in force the splits are made up."""
+    commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
+    return 0 if commit is None else commit.counts["recordings_with_simulated_shares"]
+
+
 def _file_hashes(context: PipelineContext) -> dict[Path, str]:
     folder = context.home / context.project.catalog.folder
     files = [

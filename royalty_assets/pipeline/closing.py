@@ -29,11 +29,9 @@ from royalty_assets.domain.payouts import BALANCE_SCHEMA, HELD_SCHEMA
 from royalty_assets.domain.statements import Statement
 from royalty_assets.domain.windows import Partition
 from royalty_assets.logs import log_of
-from royalty_assets.pipeline.catalog import catalog_in_force
+from royalty_assets.pipeline.catalog import catalog_in_force, simulated_splits
 from royalty_assets.pipeline.checkpoints import sign_checkpoint
 from royalty_assets.pipeline.context import (
-    CATALOG_FEED,
-    CATALOG_PARTITION,
     LEDGER_FEED,
     PipelineContext,
     StageBlockedError,
@@ -134,8 +132,7 @@ def _unstated(context: PipelineContext, month: Partition) -> list[str]:
 
 
 def _made_up(context: PipelineContext) -> list[str]:
-    commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
-    number = 0 if commit is None else commit.counts["recordings_with_simulated_shares"]
+    number = simulated_splits(context)
     if not number:
         return []
     return [

@@ -32,12 +32,6 @@ _DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DISK_MAY_RECOVER = frozenset({errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.ESTALE})
 # Libraries written in Rust tell the number in the text alone.
 _NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)")
-_FULL_DATABASE = re.compile(r"disk is full|No space left|could not extend|53100", re.IGNORECASE)
-_LASTING_DATABASE = re.compile(
-    r"readonly|read-only|unable to open|malformed|not a database|disk I/O"
-    r"|no such (?:table|column)|permission denied|password authentication|does not exist",
-    re.IGNORECASE,
-)
 
 _ACTORS: tuple[tuple[type[Exception], Remedy, Actor], ...] = (
     (TransientSourceError, Remedy.RETRY, Actor.NOBODY),
@@ -52,6 +46,7 @@ _ACTORS: tuple[tuple[type[Exception], Remedy, Actor], ...] = (
     (DatabaseUnavailableError, Remedy.RETRY, Actor.NOBODY),
     (DatabaseBusyError, Remedy.RETRY, Actor.NOBODY),
     (DatabaseAccessError, Remedy.MEND, Actor.OPERATOR),
+    (sa.exc.TimeoutError, Remedy.RETRY, Actor.NOBODY),  # no connection of the pool was free
     (SigningKeyError, Remedy.MEND, Actor.OPERATOR),
 )
 
@@ -67,8 +62,6 @@ def failure_of(error: BaseException) -> Failure | None:
         if len(known) < len(found):
             return None
         return min(known, key=lambda failure: failure.is_transient)
-    if isinstance(error, sa.exc.SQLAlchemyError):
-        return _of_database(error)
     for kind, remedy, actor in _ACTORS:
         if isinstance(error, kind):
             return Failure(str(error), remedy, actor)
@@ -104,27 +97,3 @@ def _of_disk(error: OSError) -> Failure:
         Remedy.MEND,
         Actor.OPERATOR,
     )
-
-
-def _of_database(error: sa.exc.SQLAlchemyError) -> Failure | None:
-    """A database that cannot be reached, is locked or full; None for a statement that is wrong."""
-    if isinstance(error, sa.exc.TimeoutError):
-        return Failure(f"no connection to the database was free: {error}", Remedy.RETRY)
-    is_lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
-    if not is_lost and not isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
-        return None
-    # The statement and its parameters are rows of somebody's usage, and no news.
-    told = " ".join(str(getattr(error, "orig", error)).split())
-    if _FULL_DATABASE.search(told):
-        return Failure(
-            f"the database's disk is full ({told}); make room, and run it again: nothing is lost",
-            Remedy.MEND,
-            Actor.OPERATOR,
-        )
-    if _LASTING_DATABASE.search(told):
-        return Failure(
-            f"the database cannot be used: {told}; see to it, and run it again",
-            Remedy.MEND,
-            Actor.OPERATOR,
-        )
-    return Failure(f"the database did not answer: {told}", Remedy.RETRY)

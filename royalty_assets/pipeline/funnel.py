@@ -15,9 +15,9 @@ from royalty_assets.domain.money_columns import series_to_atoms
 from royalty_assets.domain.payouts import BALANCE_SCHEMA
 from royalty_assets.domain.windows import Partition
 from royalty_assets.pipeline.adjustments import adjustments
+from royalty_assets.pipeline.catalog import simulated_splits
 from royalty_assets.pipeline.context import (
     CATALOG_FEED,
-    CATALOG_PARTITION,
     LEDGER_FEED,
     PipelineContext,
 )
@@ -182,8 +182,7 @@ def _warned(context: PipelineContext) -> list[str]:
 
 def _made_up(context: PipelineContext) -> list[str]:
     """A word on simulated splits: whoever pays by them must know."""
-    commit = context.registry.commit(CATALOG_FEED, Stage.CATALOG, CATALOG_PARTITION)
-    number = 0 if commit is None else commit.counts["recordings_with_simulated_shares"]
+    number = simulated_splits(context)
     if not number:
         return []
     return [

@@ -23,6 +23,7 @@ _LOCK_TIMEOUT_SECONDS = 60
 _CONNECT_TIMEOUT_SECONDS = 10
 _ATTEMPTS = 6
 _SERIALISATION, _DEADLOCK, _LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
+_DISK_FULL = "53100"
 _REFUSED = frozenset({"42501", "25006"})
 """No right to it, or a role that only reads."""
 _AWAY = ("08", "57P01", "57P02", "57P03", "53300")
@@ -48,7 +49,11 @@ class DatabaseBusyError(DatabaseAccessError):
 
 
 class DatabaseRefusedError(DatabaseAccessError):
-    """The role that we log in as may not do this."""
+    """The role that we log in as, or the account that we run under, may not do this."""
+
+
+class DatabaseFullError(DatabaseAccessError):
+    """The database's disk has no room."""
 
 
 class CommitUnknownError(DatabaseAccessError):
@@ -198,7 +203,18 @@ def _say_what_happened(context: sa.engine.ExceptionContext) -> None:
     state = _sqlstate(error)
     told = " ".join(str(error).split()) or type(error).__name__
     where = _shown(context)
-    is_locked = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    of_sqlite = getattr(error, "sqlite_errorname", "")
+    if of_sqlite == "SQLITE_FULL" or state == _DISK_FULL:
+        raise DatabaseFullError(
+            f"the database's disk is full ({told}); make room for the registry {where}, and run it "
+            "again: nothing is lost"
+        )
+    if of_sqlite.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        raise DatabaseRefusedError(
+            f"the registry {where} cannot be opened or written: {told}; see to the file, its "
+            "folder, and the rights on them"
+        )
+    is_locked = of_sqlite.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
     if is_locked or state == _LOCK_NOT_AVAILABLE:
         raise DatabaseBusyError(
             f"another process has been writing to the registry {where} for too long ({told}); "

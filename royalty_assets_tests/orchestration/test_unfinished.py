@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,9 +28,9 @@ from royalty_assets.orchestration.again import (
     failed_partitions,
 )
 from royalty_assets.orchestration.session import PipelineSession
-from royalty_assets.orchestration.unfinished import CHECK, unfinished_work
+from royalty_assets.orchestration.unfinished import CHECK, unfinished_table, unfinished_work
 from royalty_assets.pipeline.catalog import take_catalog
-from royalty_assets.pipeline.status import State
+from royalty_assets.pipeline.status import State, Unfinished
 from royalty_assets.settings import Settings
 from royalty_assets.simulator.scenario import Scenario
 from royalty_assets_tests.projects import MARCH, demo_context, take_in
@@ -194,7 +195,7 @@ def test_the_daily_check_is_red_while_a_person_is_needed_and_then_green(tmp_path
             (check,) = result.get_asset_check_evaluations()
             assert check.check_name == CHECK
             (made,) = result.asset_materializations_for_node("unfinished")
-            return check.passed, made.metadata["unfinished"].value
+            return check.passed, unescape(made.metadata["unfinished"].value)
 
         passed, table = look()
         assert not passed
@@ -265,3 +266,13 @@ def test_what_is_logged_is_in_the_run_s_event_log_once_and_tells_its_place(tmp_p
     assert sorted(message.partition(":")[0] for message in messages) == [
         f"vinylia/{stage} {HOUR.partition(':')[0]}" for stage in ("matched", "raw", "validated")
     ]
+
+
+def test_a_text_from_outside_is_shown_in_the_table_and_not_obeyed():
+    hostile = "x.csv: <img src=a> [mend](http://evil.example) | a\n| b | c |"
+    table = unfinished_table(
+        [Unfinished("f", "raw", HOUR, State.FAILED, NOW, hostile, Actor.OPERATOR, "look")]
+    )
+    (_, _, row) = table.splitlines()
+    assert row.count(" | ") == 5
+    assert not any(markup in row for markup in ("<", "](", "http://"))

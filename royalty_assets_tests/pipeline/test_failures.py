@@ -32,6 +32,7 @@ from royalty_assets.sources.payloads import (
     PermanentSourceError,
     TransientSourceError,
 )
+from royalty_assets.storage.database import connect, parsed_url
 from royalty_assets.storage.lake import LakeError, write_frame
 from royalty_assets.storage.registry import RegistryConflictError
 from royalty_assets_tests.projects import MARCH, FullLake, demo_context, take_in
@@ -103,7 +104,7 @@ def test_a_full_disk_is_known_whoever_tells_it():
     small, large = (pl.DataFrame({"a": list(range(rows))}) for rows in (10, 100_000))
     by_polars = [the_error(lambda f=f: write_frame(Path("/dev/full"), f)) for f in (small, large)]
     by_python = the_error(lambda: Path("/dev/full").write_bytes(b"x"))
-    engine = sa.create_engine("sqlite://")
+    engine = connect(parsed_url("sqlite://"))
     with engine.begin() as connection:
         connection.execute(sa.text("PRAGMA max_page_count = 2"))
         connection.execute(sa.text("CREATE TABLE t (a)"))
@@ -119,15 +120,23 @@ def test_a_full_disk_is_known_whoever_tells_it():
 
 
 def test_a_database_that_is_not_there_may_come_back():
-    engine = sa.create_engine("postgresql+psycopg2://nobody:secret@127.0.0.1:9/none")
+    engine = connect(parsed_url("postgresql://nobody:secret@127.0.0.1:9/none"))
     failure = failure_of(the_error(engine.connect))
     assert failure.remedy is Remedy.RETRY
     assert "secret" not in failure.problem
     engine.dispose()
 
 
+def test_a_file_that_cannot_be_opened_stays_so_until_somebody_sees_to_it(tmp_path):
+    engine = connect(parsed_url(f"sqlite:///{tmp_path}"))  # a folder, and no file
+    failure = failure_of(the_error(engine.connect))
+    assert (failure.remedy, failure.actor) == (Remedy.MEND, Actor.OPERATOR)
+    assert "see to the file, its folder" in failure.problem
+    engine.dispose()
+
+
 def test_a_wrong_statement_is_a_fault():
-    engine = sa.create_engine("sqlite://")
+    engine = connect(parsed_url("sqlite://"))
     with engine.connect() as connection:
         error = the_error(lambda: connection.execute(sa.text("SELECT 1 FROM t WHERE a = :a")))
     engine.dispose()

@@ -19,14 +19,13 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from royalty_assets.domain.batches import Stage
 from royalty_assets.simulator.faults import Fault, FaultPlan
 from royalty_assets.simulator.server import SimulatedServices
 from royalty_assets.storage.database import (
     CommitUnknownError,
     DatabaseBusyError,
+    DatabaseFullError,
     DatabaseUnavailableError,
 )
 from royalty_assets.storage.lake import LakeUnavailableError
@@ -62,7 +61,7 @@ _FOR_GOOD = 1_000
 _EXPECTED: dict[Strike, tuple[type[Exception], ...]] = {
     Strike.LAKE_FULL: (OSError,),
     Strike.SPOOL_FULL: (OSError,),
-    Strike.REGISTRY_FULL: (sa.exc.OperationalError,),
+    Strike.REGISTRY_FULL: (DatabaseFullError,),
     Strike.REGISTRY_LOCKED: (DatabaseBusyError,),
     Strike.DATABASE_RESTART: (DatabaseUnavailableError, CommitUnknownError),
     Strike.S3_CUT: (LakeUnavailableError,),

@@ -25,7 +25,7 @@ from royalty_assets.domain.batches import LakeObject
 from royalty_assets.pipeline.context import PipelineContext
 from royalty_assets.simulator.faults import Fault as NetworkFault
 from royalty_assets.storage import registry
-from royalty_assets.storage.database import write_alone
+from royalty_assets.storage.database import DatabaseFullError, write_alone
 from royalty_assets.storage.lake import Lake
 
 _Result = TypeVar("_Result")
@@ -220,7 +220,7 @@ class StruckEngine:
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
         try:
             yield
-        except sa.exc.OperationalError:
+        except DatabaseFullError:
             self._gate.armed.struck = name
             raise
         finally:
